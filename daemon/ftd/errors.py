@@ -1,0 +1,148 @@
+"""Everything that can go wrong in a way a caller should know, as one tree.
+
+    FtdError
+    ├── InvalidSpec        INVALID_ARGUMENT     every violation at once
+    ├── InvalidRequest     INVALID_ARGUMENT     a request other than a spec is malformed
+    ├── JobNotFound        NOT_FOUND
+    ├── JobAmbiguous       FAILED_PRECONDITION  a prefix or name that several jobs have
+    ├── RequestIdReused    ALREADY_EXISTS       same request_id, another spec
+    ├── JobFinished        FAILED_PRECONDITION  cancel of a job that has ended
+    ├── WrongState         FAILED_PRECONDITION  pause, resume, retry, delete in a state that has no such move
+    ├── NotPrepared        FAILED_PRECONDITION
+    ├── TooMuch            RESOURCE_EXHAUSTED   a limit of the daemon is reached
+    ├── DiskFull           RESOURCE_EXHAUSTED
+    └── IllegalMove        INTERNAL             a bug: the state machine was driven wrongly
+
+Each class knows its gRPC status code name and its stable reason (google.rpc.ErrorInfo.reason); one interceptor converts.
+Messages name what the caller sent, never internal paths or values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from ftd.job import Event, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One problem of a spec: `field` is a path into JobSpec, `description` says what is wrong and what is accepted."""
+
+    field: str
+    description: str
+
+
+class FtdError(Exception):
+    """Root of the tree."""
+
+    code: ClassVar[str] = "INTERNAL"
+    reason: ClassVar[str] = "INTERNAL"
+
+
+class InvalidSpec(FtdError):
+    """A spec with problems, all of them."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_SPEC"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        self.violations = tuple(violations)
+        count = len(self.violations)
+        lines = "; ".join(f"{v.field}: {v.description}" for v in self.violations)
+        super().__init__(f"the spec has {count} problem{'s' if count != 1 else ''}: {lines}")
+
+
+class InvalidRequest(FtdError):
+    """A request that cannot be meant, e.g. a page token of another list."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_REQUEST"
+
+
+class JobNotFound(FtdError):
+    """No job has this id, prefix or name."""
+
+    code = "NOT_FOUND"
+    reason = "JOB_NOT_FOUND"
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"no job has the id, id prefix or name {job!r}")
+
+
+class JobAmbiguous(FtdError):
+    """Several jobs have this prefix or name."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "JOB_AMBIGUOUS"
+
+    def __init__(self, job: str, ids: Sequence[str]) -> None:
+        shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+        super().__init__(f"{job!r} names {len(ids)} jobs: {shown}; give a longer prefix or a whole id")
+
+
+class RequestIdReused(FtdError):
+    """The request_id was used before for another spec."""
+
+    code = "ALREADY_EXISTS"
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str, job: str, differences: Sequence[str]) -> None:
+        fields = ", ".join(differences)
+        super().__init__(f"request_id {request_id!r} already made job {job} with another spec; they differ in {fields}")
+
+
+class JobFinished(FtdError):
+    """The job has ended already."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "JOB_FINISHED"
+
+    def __init__(self, job: str, state: str) -> None:
+        super().__init__(f"job {job} has already ended: {state}")
+
+
+class WrongState(FtdError):
+    """The job is in a state in which this cannot be done."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "WRONG_STATE"
+
+    def __init__(self, job: str, state: str, verb: str, accepted: str) -> None:
+        super().__init__(f"cannot {verb} job {job}: it is {state}; {verb} needs a job that is {accepted}")
+
+
+class NotPrepared(FtdError):
+    """The data of the job is not prepared yet."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "NOT_PREPARED"
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"the data of job {job} is not prepared yet")
+
+
+class TooMuch(FtdError):
+    """A limit of the daemon is reached; try again later or with less."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "TOO_MUCH"
+
+
+class DiskFull(FtdError):
+    """The daemon's disk has no room for another job."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "DISK_FULL"
+
+
+class IllegalMove(FtdError):
+    """The state machine has no such move. A bug in the daemon; the message tells the job's story."""
+
+    reason = "ILLEGAL_MOVE"
+
+    def __init__(self, job: Job, event: Event) -> None:
+        story = " -> ".join(str(t.to_state) for t in job.transitions) or str(job.state)
+        super().__init__(f"job {job.id} is {job.state} and cannot take {type(event).__name__}; so far: {story}")

@@ -1,0 +1,308 @@
+"""What a user asks for: frozen dataclasses that mirror the JobSpec and TrainingSpec messages field by field.
+
+None means unset; `ftd.resolve` returns a copy in which nothing that applies is None. What each field means, its unit,
+default and limits stand in proto/finetuned/v1/training.proto and job.proto. Nothing here checks anything; that is
+`ftd.validate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+
+
+class Dtype(StrEnum):
+    """Number format of weights and arithmetic."""
+
+    FP32 = auto()
+    BF16 = auto()
+    FP16 = auto()
+
+
+class Attention(StrEnum):
+    """Attention kernel, named as transformers names them."""
+
+    SDPA = auto()
+    EAGER = auto()
+    FLASH_ATTENTION_2 = auto()
+
+
+class LongRows(StrEnum):
+    """What to do with a row over max_length."""
+
+    TRUNCATE = auto()
+    DROP = auto()
+    REFUSE = auto()
+
+
+class Format(StrEnum):
+    """Shape of a data row."""
+
+    ALPACA = auto()
+    SHAREGPT = auto()
+    MESSAGES = auto()
+    PROMPT_COMPLETION = auto()
+    TEXT = auto()
+    PREFERENCE = auto()
+
+
+class TrainOn(StrEnum):
+    """Which turns the loss is computed on."""
+
+    ASSISTANT = auto()
+    LAST_ASSISTANT = auto()
+    ALL = auto()
+
+
+class DpoLoss(StrEnum):
+    """Loss of direct preference optimisation."""
+
+    SIGMOID = auto()
+    HINGE = auto()
+    IPO = auto()
+    ROBUST = auto()
+
+
+class QuantType(StrEnum):
+    """4-bit number format."""
+
+    NF4 = auto()
+    FP4 = auto()
+
+
+class Cadence(StrEnum):
+    """When something is done."""
+
+    NEVER = auto()
+    STEPS = auto()
+    EPOCH = auto()
+
+
+class DeviceKind(StrEnum):
+    """Kind of device."""
+
+    GPU = auto()
+    CPU = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The base model."""
+
+    path: str | None = None
+    hub_id: str | None = None
+    revision: str | None = None
+    dtype: Dtype | None = None
+    attention: Attention | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Column names in the file where they differ from the format's own."""
+
+    instruction: str | None = None
+    input: str | None = None
+    output: str | None = None
+    system: str | None = None
+    history: str | None = None
+    messages: str | None = None
+    role: str | None = None
+    content: str | None = None
+    prompt: str | None = None
+    completion: str | None = None
+    text: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """One file of rows."""
+
+    path: str = ""
+    format: Format | None = None
+    columns: Columns | None = None
+    weight: float | None = None
+    max_samples: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What to train and evaluate on."""
+
+    train: tuple[DataSource, ...] = ()
+    eval: tuple[DataSource, ...] = ()
+    eval_split: float | None = None
+    chat_template_path: str | None = None
+    max_length: int | None = None
+    long_rows: LongRows | None = None
+    packing: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sft:
+    """Supervised fine-tuning."""
+
+    train_on: TrainOn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pretrain:
+    """Continued pre-training on plain text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dpo:
+    """Direct preference optimisation."""
+
+    beta: float | None = None
+    loss: DpoLoss | None = None
+    label_smoothing: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Low-rank adapters beside frozen weights."""
+
+    rank: int | None = None
+    alpha: float | None = None
+    dropout: float | None = None
+    target_modules: tuple[str, ...] = ()
+    modules_to_save: tuple[str, ...] = ()
+    rslora: bool | None = None
+    dora: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Qlora:
+    """LoRA over a base model quantised to 4 bits."""
+
+    lora: Lora | None = None
+    quant_type: QuantType | None = None
+    double_quant: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Every parameter is trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Only the last layers are trained."""
+
+    trainable_layers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """Update rule."""
+
+    name: str | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
+    epsilon: float | None = None
+    max_grad_norm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long to train and how the learning rate moves."""
+
+    epochs: float | None = None
+    max_steps: int | None = None
+    name: str | None = None
+    warmup_ratio: float | None = None
+    warmup_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Batch sizes, in sequences or pairs."""
+
+    micro_batch: int | None = None
+    global_batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Number formats and the trade of time for memory."""
+
+    precision: Dtype | None = None
+    gradient_checkpointing: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """When to evaluate."""
+
+    cadence: Cadence | None = None
+    every_steps: int | None = None
+    micro_batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """When to save."""
+
+    cadence: Cadence | None = None
+    every_steps: int | None = None
+    keep: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is left when the job has succeeded."""
+
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Devices and memory."""
+
+    device: DeviceKind | None = None
+    gpus: int | None = None
+    memory_bytes: int | None = None
+    gpu_uuids: tuple[str, ...] = ()
+
+
+Stage = Sft | Pretrain | Dpo
+Method = Lora | Qlora | Full | Freeze
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """What to train, on what, how and where. `stage` and `method` are the message's oneofs."""
+
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    batch: Batch = field(default_factory=Batch)
+    compute: Compute = field(default_factory=Compute)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    output: Output = field(default_factory=Output)
+    stage: Stage | None = None
+    method: Method | None = None
+    resources: Resources = field(default_factory=Resources)
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A training and what the queue should know about it."""
+
+    name: str | None = None
+    project: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    external_id: str | None = None
+    priority: int | None = None
+    max_retries: int | None = None
+    hold: bool | None = None
+    training: TrainingSpec = field(default_factory=TrainingSpec)

@@ -1,0 +1,1 @@
+"""Generated from proto/finetuned by proto/generate.sh. Do not edit."""

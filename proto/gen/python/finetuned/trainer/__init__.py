@@ -1,0 +1,1 @@
+"""Generated from proto/finetuned/trainer by proto/generate.sh. Do not edit."""

@@ -1,0 +1,1 @@
+"""The decisions: pure functions for order, fit, plan and memory estimates."""
