@@ -13,8 +13,8 @@
     ├── DiskFull           RESOURCE_EXHAUSTED
     └── IllegalMove        INTERNAL             a bug: the state machine was driven wrongly
 
-Each class knows its gRPC status code name and its stable reason (google.rpc.ErrorInfo.reason); one interceptor converts.
-Messages name what the caller sent, never internal paths or values.
+Each class knows its gRPC status code name and its stable reason (google.rpc.ErrorInfo.reason); one interceptor
+converts. Messages name what the caller sent, never internal paths or values.
 """
 
 from __future__ import annotations

@@ -193,8 +193,11 @@ def apply(job: Job, event: Event, now: float, actor: str = "daemon") -> Job:
 
 def may_retry(job: Job, failure: Failure | None) -> bool:
     """Whether the daemon starts the job again by itself after this failure."""
-    failed = sum(1 for a in job.attempts if a.outcome is Outcome.FAILED)
-    return failure is not None and failure.failure_class in RETRYABLE and failed < job.max_retries
+    if failure is None or failure.failure_class not in RETRYABLE:
+        return False
+    trainings = sum(1 for a in job.attempts if a.outcome is Outcome.FAILED)
+    preparations = sum(1 for t in job.transitions if t.from_state is t.to_state is S.PREPARING)
+    return trainings + preparations < job.max_retries
 
 
 def _target(job: Job, event: Event) -> JobState:
