@@ -7,10 +7,12 @@ from TABLE.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ftd.errors import IllegalMove
 from ftd.records import (
+    NOTHING,
     Attempt,
     DataReport,
     Failure,
@@ -48,6 +50,8 @@ class Job:
     reason: Reason
     create_time: float
     update_time: float
+    # The spec's at first; UpdateJob replaces them, and the spec stays as it was submitted.
+    labels: Mapping[str, str] = NOTHING
     queue_time: float | None = None
     revision: int = 1
     # Where STOPPING leads: PAUSED or CANCELLED.
