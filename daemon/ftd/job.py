@@ -8,11 +8,10 @@ from TABLE.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ftd.errors import IllegalMove
 from ftd.records import (
-    NOTHING,
     Attempt,
     DataReport,
     Failure,
@@ -51,7 +50,7 @@ class Job:
     create_time: float
     update_time: float
     # The spec's at first; UpdateJob replaces them, and the spec stays as it was submitted.
-    labels: Mapping[str, str] = NOTHING
+    labels: Mapping[str, str] = field(default_factory=dict)
     queue_time: float | None = None
     revision: int = 1
     # Where STOPPING leads: PAUSED or CANCELLED.
