@@ -6,14 +6,10 @@ sizes are bytes. Nothing here decides anything, reads a clock or touches the sys
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from types import MappingProxyType
 
 from ftd.spec import Format
-
-NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class JobState(StrEnum):
