@@ -1,0 +1,96 @@
+"""One rank from its first byte to its last word: reads the Bootstrap, runs a body, writes rank-<r>.json, exits.
+
+`python -m fttrain.train` and the preparation are bodies. A rank exits 0 when it completed or was asked to stop, 1 when
+it failed, and never without a RankResult on disk first. It must never import torch: a stop request is honoured while
+the libraries are still being imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from google.protobuf import json_format
+
+from finetuned.trainer.v1 import trainer_pb2
+from finetuned.v1 import event_pb2
+from fttrain.failure import classify
+from fttrain.files import write_message
+from fttrain.journal import JournalWriter
+from fttrain.report import Report
+
+Body = Callable[[trainer_pb2.Bootstrap, Report], trainer_pb2.RankResult]
+
+
+def run(body: Body) -> NoReturn:
+    """Runs `body` as this process's whole life. It answers with an outcome; rank, time, checkpoint, peak are added."""
+    bootstrap = trainer_pb2.Bootstrap.FromString(sys.stdin.buffer.read())
+    rank = number()
+    stops.watch(attempt_folder(bootstrap) / "stop.json")
+    journal = JournalWriter(Path(bootstrap.run_directory) / "events.journal") if rank == 0 else None
+    report = Report(journal, bootstrap.attempt)
+    try:
+        result = body(bootstrap, report)
+    # Whatever it is, SystemExit of a library included, the keeper must be told.
+    except BaseException as error:
+        traceback.print_exc()
+        result = trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_FAILED, failure=classify(error, rank))
+    result.rank = rank
+    result.checkpoint = report.last_checkpoint
+    result.peak_memory_bytes = max(result.peak_memory_bytes, report.peak_memory_bytes)
+    result.time.FromNanoseconds(time.time_ns())
+    write_message(attempt_folder(bootstrap) / f"rank-{rank}.json", result)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: exit handlers of collective libraries may wait for ranks that are gone.
+    os._exit(1 if result.outcome == event_pb2.OUTCOME_FAILED else 0)
+
+
+def number() -> int:
+    """This process's rank, from 0; the keeper sets RANK."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def attempt_folder(bootstrap: trainer_pb2.Bootstrap) -> Path:
+    """runs/<job>/attempts/<n>, which the keeper made."""
+    return Path(bootstrap.run_directory) / "attempts" / str(bootstrap.attempt)
+
+
+class StopRequests:
+    """Whether this process was asked to stop. One per process, because a signal has one handler per process."""
+
+    def __init__(self) -> None:
+        self._request = Path()
+        self._asked = False
+
+    def watch(self, request: Path) -> None:
+        """From here on SIGUSR1 asks to stop, and so does a request that was written before we could be signalled."""
+        self._request = request
+        signal.signal(signal.SIGUSR1, lambda *_: self.ask())
+        self._asked = request.exists()
+
+    def ask(self) -> None:
+        """Asks to stop, as SIGUSR1 does."""
+        self._asked = True
+
+    @property
+    def asked(self) -> bool:
+        """Stop at the end of this step."""
+        return self._asked
+
+    @property
+    def save(self) -> bool:
+        """Save a checkpoint first. Without a readable request the host is going down: save."""
+        try:
+            return json_format.Parse(self._request.read_text(), trainer_pb2.StopRequest()).save
+        except (OSError, json_format.ParseError):
+            return True
+
+
+stops = StopRequests()
