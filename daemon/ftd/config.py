@@ -1,0 +1,192 @@
+"""The daemon's configuration: a TOML file, every key known, every value checked before anything starts.
+
+`load` reads it and answers with frozen models, or raises ConfigError that names the file, the key and what would be
+accepted. Nothing else in the daemon reads the environment for settings or has a default of its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+# Longest path a unix socket may have on Linux (sun_path, with its closing zero).
+SOCKET_PATH_BYTES = 107
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; one line per problem."""
+
+
+def _absolute(path: Path) -> Path:
+    path = path.expanduser()
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return path
+
+
+# Strict everywhere else: a quoted number in the file is a mistake, not a number.
+AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
+Paths = Annotated[tuple[AbsolutePath, ...], Field(strict=False)]
+Command = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+
+
+class Section(BaseModel):
+    """One table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+def _default_state_directory() -> Path:
+    """systemd's, else XDG's, else ~/.local/state, each with our name."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base) / "finetuned"
+
+
+class DaemonSection(Section):
+    """Where the daemon lives and how it talks about itself."""
+
+    state_directory: AbsolutePath = Field(default_factory=_default_state_directory)
+    # Unset: ftd.sock in systemd's or XDG's runtime directory, else in the state directory.
+    socket: AbsolutePath | None = None
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the daemon listens."""
+        if self.socket is not None:
+            return self.socket
+        if runtime := os.environ.get("RUNTIME_DIRECTORY"):
+            return Path(runtime.split(":")[0]) / "ftd.sock"
+        if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+            return Path(runtime) / "finetuned" / "ftd.sock"
+        return self.state_directory / "ftd.sock"
+
+    @model_validator(mode="after")
+    def _socket_fits(self) -> DaemonSection:
+        length = len(os.fsencode(self.socket_path))
+        if length > SOCKET_PATH_BYTES:
+            raise ValueError(f"the socket's path has {length} bytes, at most {SOCKET_PATH_BYTES} work; set socket")
+        return self
+
+
+class PathsSection(Section):
+    """Below which folders a job may read models and data and leave its output."""
+
+    model_roots: Paths = (Path("~"),)
+    data_roots: Paths = (Path("~"),)
+    output_roots: Paths = (Path("~"),)
+
+
+class DevicesSection(Section):
+    """What jobs run on."""
+
+    inventory: Literal["auto", "nvml", "cpu", "file"] = "auto"
+    file: AbsolutePath | None = None
+    # exclusive: one job on a GPU; share: several while their reservations fit.
+    gpu_policy: Literal["share", "exclusive"] = "share"
+    # Trainings at once on the CPU.
+    cpu_jobs: int = Field(default=1, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _file_with_file(self) -> DevicesSection:
+        if (self.inventory == "file") != (self.file is not None):
+            raise ValueError('file goes with inventory = "file", and only with it')
+        return self
+
+
+class TrainerSection(Section):
+    """How the processes of a job are started and stopped."""
+
+    rank_command: Command = (sys.executable, "-m", "fttrain.train")
+    prepare_command: Command = (sys.executable, "-m", "fttrain.prepare")
+    # Arithmetic threads of a process; 0: its own default.
+    threads: int = Field(default=0, ge=0, le=4096)
+    # Seconds from a stop request to SIGTERM, and from there to SIGKILL.
+    stop_grace_seconds: float = Field(default=30.0, ge=0, le=3600)
+    kill_grace_seconds: float = Field(default=10.0, ge=0, le=3600)
+    # Preparations at once; they use the CPU only.
+    preparations: int = Field(default=2, ge=1, le=64)
+
+
+class LimitsSection(Section):
+    """Numbers that keep one caller from taking the daemon from the others."""
+
+    spec_bytes: int = Field(default=262_144, ge=1024, le=4_194_304)
+    # Jobs that have not ended.
+    active_jobs: int = Field(default=1000, ge=1, le=100_000)
+    # Calls at once, streams included.
+    calls: int = Field(default=1024, ge=8, le=65_536)
+    # Open streams at once, of all callers.
+    streams: int = Field(default=512, ge=1, le=65_536)
+
+
+class SecuritySection(Section):
+    """What a job may never decide for itself."""
+
+    allow_remote_code: bool = False
+    allow_pickle: bool = False
+    allow_hub: bool = False
+
+
+class Config(Section):
+    """The whole file."""
+
+    daemon: DaemonSection = Field(default_factory=DaemonSection)
+    paths: PathsSection = Field(default_factory=PathsSection)
+    devices: DevicesSection = Field(default_factory=DevicesSection)
+    trainer: TrainerSection = Field(default_factory=TrainerSection)
+    limits: LimitsSection = Field(default_factory=LimitsSection)
+    security: SecuritySection = Field(default_factory=SecuritySection)
+
+
+def load(path: Path | None) -> Config:
+    """Reads the file; without one, everything has its default. Raises ConfigError."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        name = str(path) if path else "defaults"
+        raise ConfigError("\n".join(f"{name}: {_line(e)}" for e in error.errors())) from None
+
+
+def _line(error: Any) -> str:
+    """One of pydantic's findings as `[section] key: what is wrong`."""
+    where = _place(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(error['loc'])}"
+    message = error["msg"].removeprefix("Value error, ")
+    given = error["input"]
+    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{where}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _place(location: Sequence[str | int]) -> str:
+    if len(location) == 1:
+        return f"[{location[0]}]"
+    section, key, *rest = location
+    return f"[{section}] {key}" + "".join(f"[{part}]" for part in rest)
+
+
+def _nearest(location: Sequence[str | int]) -> str:
+    known: dict[str, Any] = dict(Config.model_fields)
+    if len(location) > 1:
+        known = dict(known[str(location[0])].annotation.model_fields)
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(known)}"
