@@ -1,0 +1,160 @@
+"""Our ears and hands inside the training loop: metrics out, checkpoints sealed, a stop request heard.
+
+The trainer calls them with floats at the end of each update; nothing is ever parsed from its prints. They must not slow
+the loop: one small write per update, and two small collectives where there are several ranks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from finetuned.v1 import event_pb2
+from fttrain import checkpoints, machine
+from fttrain.failure import Refused
+from fttrain.rank import stops
+from fttrain.report import Report
+
+# What StepMetrics and EvaluationMetrics have fields for, and the speeds that transformers counts from the run's start.
+_OWN_FIELDS = {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "num_input_tokens_seen"}
+_EVALUATION_FIELDS = {"loss", "runtime", "num_tokens", "samples_per_second", "steps_per_second"}
+
+
+class Metrics(TrainerCallback):  # type: ignore[misc]
+    """Reports each update, each evaluation and the phase the loop is in. Raises Refused when the loss diverges."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._tokens = 0
+        self._mark = 0.0
+        self._evaluated_batches = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """The attempt has started."""
+        trainable, parameters = count_parameters(model)
+        self._tokens = state.num_input_tokens_seen
+        started = event_pb2.AttemptStarted(
+            first_step=state.global_step,
+            total_steps=state.max_steps,
+            world_size=args.world_size,
+            trainable_parameters=trainable,
+            parameters=parameters,
+        )
+        self._report.started(started)
+        self._back_to_training()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
+        """One update is done, when the log carries its loss; evaluations and the final summary carry none."""
+        if "loss" not in logs:
+            return
+        seconds = time.monotonic() - self._mark
+        new_tokens = state.num_input_tokens_seen - self._tokens
+        metrics = event_pb2.StepMetrics(
+            step=state.global_step,
+            epoch=state.epoch,
+            loss=logs["loss"],
+            learning_rate=logs["learning_rate"],
+            grad_norm=logs.get("grad_norm"),
+            tokens=state.num_input_tokens_seen,
+            tokens_per_second=new_tokens / seconds,
+            step_seconds=seconds,
+            peak_memory_bytes=int(machine.highest([machine.peak_memory_bytes()], args.device)[0]),
+            extra={k: v for k, v in logs.items() if k not in _OWN_FIELDS and not k.startswith("train_")},
+        )
+        self._report.step(metrics)
+        self._tokens = state.num_input_tokens_seen
+        self._mark = time.monotonic()
+        if not math.isfinite(metrics.loss):
+            raise Refused(
+                event_pb2.FAILURE_CLASS_LOSS_DIVERGED, f"the loss became {metrics.loss} at step {metrics.step}"
+            )
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, eval_dataloader: Any, **_: Any
+    ) -> None:
+        """One batch of an evaluation is done; each tenth of it is told."""
+        batches = len(eval_dataloader)
+        done, self._evaluated_batches = self._evaluated_batches, self._evaluated_batches + 1
+        if done == 0 or done * 10 // batches != self._evaluated_batches * 10 // batches:
+            self._report.phase(event_pb2.PHASE_EVALUATING, self._evaluated_batches / batches)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
+    ) -> None:
+        """An evaluation is done."""
+        values = {name.removeprefix("eval_"): value for name, value in metrics.items() if name.startswith("eval_")}
+        self._report.evaluation(
+            event_pb2.EvaluationMetrics(
+                step=state.global_step,
+                epoch=state.epoch,
+                loss=values["loss"],
+                seconds=values["runtime"],
+                extra={name: value for name, value in values.items() if name not in _EVALUATION_FIELDS},
+            )
+        )
+        self._evaluated_batches = 0
+        self._back_to_training()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """A checkpoint was saved; the time it took is nobody's step."""
+        self._back_to_training()
+
+    def _back_to_training(self) -> None:
+        self._report.phase(event_pb2.PHASE_TRAINING)
+        self._mark = time.monotonic()
+
+
+class Sealing(TrainerCallback):  # type: ignore[misc]
+    """Makes each saved checkpoint a complete one: manifest last, then the oldest ones go."""
+
+    def __init__(self, report: Report, folder: Path, job_id: str, spec_digest: str, keep: int) -> None:
+        self._report = report
+        self._folder = folder
+        self._job_id = job_id
+        self._spec_digest = spec_digest
+        self._keep = keep
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """All ranks have written their part, and rank 0 seals it."""
+        machine.wait_for_all_ranks()
+        if state.is_world_process_zero:
+            saved = checkpoints.seal(self._folder, state.global_step, self._job_id, self._spec_digest)
+            checkpoints.keep_newest(self._folder, self._keep)
+            self._report.checkpoint(saved)
+
+
+class Stopping(TrainerCallback):  # type: ignore[misc]
+    """Ends the loop at the end of the step in which any rank was asked to. Comes last: it overrules the cadences."""
+
+    def __init__(self) -> None:
+        self._stopping = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Asks, all ranks together; after the last step there is nothing to stop."""
+        asked, save = machine.highest([stops.asked, stops.asked and stops.save], args.device)
+        if asked and state.global_step < state.max_steps:
+            self._stopping = True
+            control.should_training_stop = True
+            control.should_save = bool(save)
+            control.should_evaluate = False
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The epoch did not end, it was cut: its evaluation and its checkpoint are not due."""
+        if self._stopping:
+            control.should_save = control.should_evaluate = False
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
+    """Trained parameters and all parameters; a 4-bit weight counts as what it stands for."""
+    if hasattr(model, "get_nb_trainable_parameters"):
+        trainable, parameters = model.get_nb_trainable_parameters()
+        return trainable, parameters
+    return model.num_parameters(only_trainable=True), model.num_parameters()

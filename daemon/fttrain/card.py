@@ -1,0 +1,108 @@
+"""The model card of an output: what it is, where it comes from, how it was made, with which result.
+
+Everything in it comes from the run itself. It must never carry a path of this host: the card travels with the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+
+from finetuned.trainer.v1 import trainer_pb2
+from finetuned.v1 import training_pb2
+from fttrain.manifest import spec_digest
+from fttrain.model import portable_name
+from fttrain.rows import Rows
+
+_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets")
+
+
+def text(bootstrap: trainer_pb2.Bootstrap, state: Any, rows: Rows) -> str:
+    """The card as Markdown with the front matter that model hubs read. `state` is the trainer's state at the end."""
+    spec = bootstrap.spec
+    adapter = spec.WhichOneof("method") in ("lora", "qlora")
+    base = portable_name(spec.model)
+    front = {
+        "base_model": base,
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["finetuned", spec.WhichOneof("stage"), spec.WhichOneof("method")],
+    }
+    sections = {
+        "How to load it": _usage(base) if adapter else _usage_of_model(),
+        "Result": _table(_result(state)),
+        "Lineage": _table(_lineage(bootstrap, rows)),
+        "Versions": _table([("finetuned", bootstrap.daemon_version), *((name, version(name)) for name in _LIBRARIES)]),
+        "Resolved spec": f"```json\n{json_format.MessageToJson(portable_spec(spec))}\n```",
+    }
+    kind = "An adapter for" if adapter else "A fine-tuned"
+    # JSON is YAML.
+    head = "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in front.items()) + "---\n"
+    body = "".join(f"\n## {title}\n\n{content}\n" for title, content in sections.items())
+    return f"{head}\n# {bootstrap.job_name}\n\n{kind} {base}, made by finetuned as job `{bootstrap.job_id}`.\n{body}"
+
+
+def portable_spec(spec: training_pb2.TrainingSpec) -> training_pb2.TrainingSpec:
+    """The spec with every path cut to its last part."""
+    portable = training_pb2.TrainingSpec()
+    portable.CopyFrom(spec)
+    if portable.model.path:
+        portable.model.path = Path(portable.model.path).name
+    for source in (*portable.data.train, *portable.data.eval):
+        source.path = Path(source.path).name
+    if portable.data.chat_template_path:
+        portable.data.chat_template_path = Path(portable.data.chat_template_path).name
+    portable.ClearField("output")
+    return portable
+
+
+def _result(state: Any) -> Iterator[tuple[str, object]]:
+    yield "updates", state.global_step
+    yield "epochs", round(state.epoch or 0.0, 3)
+    yield "tokens seen", state.num_input_tokens_seen
+    for label, key in (("last training loss", "loss"), ("last evaluation loss", "eval_loss")):
+        values = [entry[key] for entry in state.log_history if key in entry]
+        if values:
+            yield label, f"{values[-1]:.4f}"
+
+
+def _lineage(bootstrap: trainer_pb2.Bootstrap, rows: Rows) -> Iterator[tuple[str, object]]:
+    model = bootstrap.spec.model
+    yield "base model", portable_name(model) + (f" at {model.revision}" if model.revision else "")
+    if model.path:
+        digest = hashlib.sha256((Path(model.path) / "config.json").read_bytes()).hexdigest()
+        yield "base model's config.json", f"sha256:{digest}"
+    for source in rows.report.sources:
+        yield f"data {Path(source.path).name}", f"sha256:{source.sha256}, {source.rows_used} rows used"
+    yield "prepared rows", rows.report.digest
+    yield "spec", f"sha256:{spec_digest(bootstrap.spec)}"
+
+
+def _table(pairs: Any) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in pairs)])
+
+
+def _usage(base: str) -> str:
+    return f"""```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this folder")
+base = AutoModelForCausalLM.from_pretrained("the folder or repository of {base}")
+model = PeftModel.from_pretrained(base, "this folder")
+```"""
+
+
+def _usage_of_model() -> str:
+    return """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this folder")
+model = AutoModelForCausalLM.from_pretrained("this folder")
+```"""

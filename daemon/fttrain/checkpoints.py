@@ -1,0 +1,77 @@
+"""The checkpoints of a job: runs/<job>/checkpoints/checkpoint-<step>, complete when its manifest is there and true.
+
+Nothing is read from a checkpoint before `manifest.verify` accepts it: its optimizer and random states are pickles. It
+must never delete the newest complete checkpoint.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from finetuned.trainer.v1 import trainer_pb2
+from finetuned.v1 import event_pb2
+from fttrain import manifest
+from fttrain.failure import Refused
+
+_PREFIX = "checkpoint-"
+
+
+def folder(bootstrap: trainer_pb2.Bootstrap) -> Path:
+    """Where the job's checkpoints are."""
+    return Path(bootstrap.run_directory) / "checkpoints"
+
+
+def to_resume(bootstrap: trainer_pb2.Bootstrap) -> Path | None:
+    """The checkpoint to go on from, verified; None to start anew. Raises Refused when it is not whole or not ours."""
+    if not bootstrap.resume_from:
+        return None
+    path = folder(bootstrap) / bootstrap.resume_from
+    try:
+        found = manifest.verify(path)
+    except manifest.Incomplete as error:
+        raise _not_usable(str(error)) from error
+    if found.job_id != bootstrap.job_id:
+        raise _not_usable(f"{path.name} belongs to job {found.job_id}")
+    if found.spec_digest != manifest.spec_digest(bootstrap.spec):
+        raise _not_usable(f"{path.name} was written under another spec")
+    return path
+
+
+def discard_unused(checkpoints: Path, resume: Path | None) -> None:
+    """Removes what a former attempt left beyond the step this one starts from: the training will write it anew."""
+    first_step = _step(resume) if resume else 0
+    for path in _all(checkpoints):
+        if _step(path) > first_step:
+            shutil.rmtree(path)
+
+
+def seal(checkpoints: Path, step: int, job_id: str, spec_digest: str) -> event_pb2.CheckpointSaved:
+    """Writes the manifest of the checkpoint at `step`; from then on it is complete."""
+    path = checkpoints / f"{_PREFIX}{step}"
+    written = manifest.write(path, job_id, step, spec_digest)
+    return event_pb2.CheckpointSaved(step=step, name=path.name, bytes=manifest.size(written))
+
+
+def keep_newest(checkpoints: Path, count: int) -> None:
+    """Removes all but the newest `count`. The manifest goes first, so a half-removed one is never taken for whole."""
+    for path in _all(checkpoints)[:-count]:
+        (path / manifest.NAME).unlink(missing_ok=True)
+        shutil.rmtree(path)
+
+
+def _all(checkpoints: Path) -> list[Path]:
+    """Checkpoint folders, the oldest step first."""
+    return sorted((path for path in checkpoints.glob(f"{_PREFIX}*") if path.is_dir()), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix(_PREFIX))
+
+
+def _not_usable(reason: str) -> Refused:
+    return Refused(
+        event_pb2.FAILURE_CLASS_INTERNAL,
+        f"the training cannot go on from its checkpoint: {reason}",
+        "retry the job; it goes on from the newest complete checkpoint, or starts anew",
+    )

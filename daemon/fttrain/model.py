@@ -1,0 +1,98 @@
+"""Loads the base model and its tokenizer: the files of one folder, the dtype always stated, safetensors only.
+
+Whatever goes wrong is a Refused of class MODEL_LOAD that names the model. It must never fall back to weights that were
+not in the folder, nor to the network unless the host allows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from finetuned.trainer.v1 import trainer_pb2
+from finetuned.v1 import event_pb2, training_pb2
+from fttrain.failure import Refused, classify
+from fttrain.machine import on_cpu
+from fttrain.methods import DTYPES
+
+_ATTENTION = {
+    training_pb2.ATTENTION_SDPA: "sdpa",
+    training_pb2.ATTENTION_EAGER: "eager",
+    training_pb2.ATTENTION_FLASH_ATTENTION_2: "flash_attention_2",
+}
+_ADVICE = "check that the folder is a complete Hugging Face model: config.json, *.safetensors, tokenizer files"
+
+
+def load_model(bootstrap: trainer_pb2.Bootstrap, quantization: BitsAndBytesConfig | None) -> Any:
+    """The base model on its device, every weight from its files."""
+    spec = bootstrap.spec
+    with _told_as_model_load(spec.model):
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source(spec.model),
+            **_origin(bootstrap),
+            dtype=DTYPES[spec.model.dtype],
+            attn_implementation=_ATTENTION[spec.model.attention],
+            quantization_config=quantization,
+            use_safetensors=True,
+            device_map={"": "cpu" if on_cpu(spec) else torch.cuda.current_device()},
+            output_loading_info=True,
+        )
+    if missing := sorted(loading["missing_keys"]):
+        raise Refused(
+            event_pb2.FAILURE_CLASS_MODEL_LOAD,
+            f"the weights of {portable_name(spec.model)} lack {len(missing)} tensors of the model, e.g. {missing[0]}",
+            _ADVICE,
+        )
+    model.config.use_cache = False
+    return model
+
+
+def load_tokenizer(bootstrap: trainer_pb2.Bootstrap) -> Any:
+    """The model's tokenizer, with the chat template of the spec where it gives one."""
+    spec = bootstrap.spec
+    with _told_as_model_load(spec.model):
+        tokenizer = AutoTokenizer.from_pretrained(source(spec.model), **_origin(bootstrap))
+        if spec.data.chat_template_path:
+            tokenizer.chat_template = Path(spec.data.chat_template_path).read_text()
+    return tokenizer
+
+
+def source(model: training_pb2.Model) -> str:
+    """What the libraries load it from: a folder, or a hub's repository."""
+    return model.path or model.hub_id
+
+
+def portable_name(model: training_pb2.Model) -> str:
+    """A name that means the same model on another host: the repository, or the folder's own name."""
+    return model.hub_id or Path(model.path).name
+
+
+def _origin(bootstrap: trainer_pb2.Bootstrap) -> dict[str, Any]:
+    return {
+        "revision": bootstrap.spec.model.revision or None,
+        "local_files_only": not bootstrap.allow_hub,
+        "trust_remote_code": bootstrap.allow_remote_code,
+    }
+
+
+@contextlib.contextmanager
+def _told_as_model_load(model: training_pb2.Model) -> Iterator[None]:
+    if model.path and not os.access(Path(model.path) / "config.json", os.R_OK):
+        raise Refused(
+            event_pb2.FAILURE_CLASS_MODEL_LOAD, f"{model.path} is not a readable model folder any more", _ADVICE
+        )
+    try:
+        yield
+    except Exception as error:
+        # Out of memory and a full disk stay what they are; anything else that loading raises is about the model.
+        if classify(error, rank=0).failure_class != event_pb2.FAILURE_CLASS_INTERNAL:
+            raise
+        raise Refused(
+            event_pb2.FAILURE_CLASS_MODEL_LOAD, f"{portable_name(model)} cannot be loaded: {error}", _ADVICE
+        ) from error

@@ -1,0 +1,94 @@
+"""The story of a training, from the Bootstrap to the finished output; it reads from top to bottom.
+
+Stages and methods are looked up in their registries, so a new one needs no change here. It must never apply a default
+of its own: the resolved spec says everything.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PrinterCallback, TrainerState
+
+from finetuned.trainer.v1 import trainer_pb2
+from finetuned.v1 import event_pb2
+from fttrain import checkpoints, machine, methods, output, stages
+from fttrain.callbacks import Metrics, Sealing, Stopping
+from fttrain.manifest import spec_digest
+from fttrain.model import load_model, load_tokenizer
+from fttrain.rank import attempt_folder, number, stops
+from fttrain.report import Report
+from fttrain.rows import Rows
+
+
+def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankResult:
+    """Trains and writes the output, or stops where it is asked to. Raises Refused and whatever the libraries raise."""
+    machine.set_up(bootstrap)
+    resume = checkpoints.to_resume(bootstrap)
+    if number() == 0:
+        checkpoints.discard_unused(checkpoints.folder(bootstrap), resume)
+    rows = load_rows(bootstrap)
+    trainer = build_trainer(bootstrap, rows, report)
+    if stops.asked:
+        return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
+
+    run_loop(trainer, resume)
+    report.peak_memory_bytes = max(report.peak_memory_bytes, machine.peak_memory_bytes())
+    if trainer.state.global_step < trainer.state.max_steps:
+        return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
+
+    report.phase(event_pb2.PHASE_EXPORTING)
+    if number() == 0:
+        output.write(bootstrap, trainer, rows)
+    machine.wait_for_all_ranks()
+    return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
+
+
+def load_rows(bootstrap: trainer_pb2.Bootstrap) -> Rows:
+    """The prepared rows, packed where the spec asks for it."""
+    rows = Rows.load(Path(bootstrap.prepared_directory))
+    if not bootstrap.spec.data.packing:
+        return rows
+    scratch = attempt_folder(bootstrap) / f"packed-{number()}.arrow"
+    return rows.packed(bootstrap.spec.data.max_length, scratch)
+
+
+def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) -> Any:
+    """A TRL trainer for the spec with our callbacks, not yet started."""
+    spec = bootstrap.spec
+    stage, method = stages.of(spec), methods.of(spec)
+    adapter, quantization = method.adapter(spec), method.quantization(spec)
+    model = load_model(bootstrap, quantization)
+    method.choose_parameters(spec, model)
+    parts = stages.Parts(
+        spec=spec,
+        model=model,
+        reference=load_model(bootstrap, quantization) if stage.needs_reference and not adapter else None,
+        adapter=adapter,
+        tokenizer=load_tokenizer(bootstrap),
+        rows=rows,
+        checkpoints=checkpoints.folder(bootstrap),
+        report=report,
+    )
+    trainer = stage.build(parts)
+    method.settle_dtype(spec, trainer.model)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Sealing(report, parts.checkpoints, bootstrap.job_id, spec_digest(spec), spec.checkpoints.keep))
+    trainer.add_callback(Metrics(report))
+    trainer.add_callback(Stopping())
+    return trainer
+
+
+def run_loop(trainer: Any, resume: Path | None) -> None:
+    """The steps that are still to do."""
+    if resume is None:
+        trainer.train()
+        return
+    state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
+    if state.global_step < state.max_steps:
+        trainer.train(resume_from_checkpoint=str(resume))
+        return
+    # The former attempt ended between its last step and its output. train() would do one step too many.
+    trainer._load_from_checkpoint(str(resume))
+    trainer.state = state

@@ -1,0 +1,47 @@
+"""The prepared rows of a job, as the trainer reads them: tokens and labels, memory-mapped. It must never change one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datasets import Dataset, load_from_disk
+from google.protobuf import json_format
+from trl import pack_dataset
+
+from finetuned.v1 import data_report_pb2, event_pb2
+from fttrain.failure import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Training and evaluation rows with the report of the preparation.
+
+    Columns are `input_ids` and `labels` (-100: not trained), for dpo `prompt_ids`, `chosen_ids` and `rejected_ids`.
+    """
+
+    train: Dataset
+    eval: Dataset | None
+    report: data_report_pb2.DataReport
+
+    @staticmethod
+    def load(folder: Path) -> Rows:
+        """Opens what the preparation left. Raises Refused when it is gone."""
+        try:
+            report = json_format.Parse((folder / "report.json").read_text(), data_report_pb2.DataReport())
+            train = load_from_disk(str(folder / "train"))
+            evaluation = load_from_disk(str(folder / "eval")) if (folder / "eval").is_dir() else None
+        except (OSError, ValueError, json_format.ParseError) as error:
+            raise Refused(
+                event_pb2.FAILURE_CLASS_INTERNAL,
+                f"the prepared rows of this job cannot be read: {error}",
+                "submit the job again; its data will be prepared anew",
+            ) from error
+        return Rows(train, evaluation, report)
+
+    def packed(self, length: int, scratch: Path) -> Rows:
+        """The training rows joined to sequences of at most `length` tokens, best fit decreasing."""
+        packed = pack_dataset(self.train, length, "bfd", {"cache_file_name": str(scratch)})
+        # The mapping keeps the bytes; the name would outlive the job.
+        scratch.unlink(missing_ok=True)
+        return replace(self, train=packed)

@@ -1,0 +1,50 @@
+"""A rank of a training: `python -m fttrain.train`, started by the keeper with a Bootstrap on its standard input.
+
+This module is only the door. It must not import the training stack at its top: the stop signal is watched and a failing
+import is reported only because the frame of `rank` stands before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+
+from finetuned.trainer.v1 import trainer_pb2
+from finetuned.v1 import event_pb2
+from fttrain import rank
+from fttrain.report import Report
+
+
+def main() -> None:
+    """Lives as a rank and exits."""
+    rank.run(body)
+
+
+def body(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankResult:
+    """Sets the process up, loads the training stack, trains. Raises what `failure.classify` understands."""
+    report.phase(event_pb2.PHASE_LOADING_MODEL)
+    set_environment(bootstrap)
+    from fttrain.recipe import train
+
+    return train(bootstrap, report)
+
+
+def set_environment(bootstrap: trainer_pb2.Bootstrap) -> None:
+    """What the libraries read when they are imported: offline unless the host allows hubs, quiet, no telemetry."""
+    offline = "0" if bootstrap.allow_hub else "1"
+    os.environ.update(
+        HF_HUB_OFFLINE=offline,
+        HF_DATASETS_OFFLINE=offline,
+        HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_DISABLE_PROGRESS_BARS="1",
+        TQDM_DISABLE="1",
+        # Rows are tokenised already, and the warning about forks would fill the log.
+        TOKENIZERS_PARALLELISM="false",
+    )
+    if len(bootstrap.device_ids) == 1:
+        # A single rank needs no rendezvous; accelerate would make one, and wrap the model, because of these.
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""What a trainer needs to run by itself: prepared rows, a resolved spec, a Bootstrap, and a look at what it left.
+
+The rows are made here as the preparation makes them, from chat turns with the model's own template.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format, text_format
+
+from finetuned.trainer.v1 import trainer_pb2
+from finetuned.v1 import data_report_pb2, metric_service_pb2, training_pb2
+
+QUESTIONS = [
+    ("What is a queue?", "A line of jobs that wait."),
+    ("What is a step?", "One change of the weights."),
+    ("What is a loss?", "A number that should fall."),
+    ("What is a seed?", "The start of all chance."),
+    ("What is an adapter?", "A small part beside a model."),
+    ("What is a checkpoint?", "A place to go on from."),
+    ("What is a rank?", "One process of a job."),
+    ("What is a journal?", "A file that only grows."),
+]
+
+# Every field that applies to LoRA SFT on a CPU, as the daemon resolves it; tests say what they change.
+RESOLVED = """
+data { max_length: 128 long_rows: LONG_ROWS_TRUNCATE packing: false }
+optimizer { name: "adamw_torch" learning_rate: 5e-3 weight_decay: 0 beta1: 0.9 beta2: 0.999 epsilon: 1e-8 max_grad_norm: 1 }
+schedule { max_steps: 8 name: "cosine" warmup_ratio: 0.1 }
+batch { micro_batch: 2 global_batch: 4 }
+compute { precision: DTYPE_FP32 gradient_checkpointing: false }
+evaluation { cadence: CADENCE_NEVER }
+checkpoints { cadence: CADENCE_NEVER keep: 2 }
+resources { device: DEVICE_KIND_CPU }
+seed: 42
+"""
+LORA = 'rank: 8 alpha: 16 dropout: 0 target_modules: "all-linear" rslora: false dora: false'
+STAGES = {
+    "sft": "sft { train_on: TRAIN_ON_ASSISTANT }",
+    "pretrain": "pretrain {}",
+    "dpo": "dpo { beta: 0.1 loss: DPO_LOSS_SIGMOID label_smoothing: 0 }",
+}
+METHODS = {
+    "lora": f"lora {{ {LORA} }}",
+    "qlora": f"qlora {{ lora {{ {LORA} }} quant_type: QUANT_TYPE_NF4 double_quant: true }}",
+    "full": "full {}",
+    "freeze": "freeze { trainable_layers: 2 }",
+}
+
+
+def resolved_spec(model: Path, stage: str = "sft", method: str = "lora", changes: str = "") -> training_pb2.TrainingSpec:
+    """A resolved spec; `changes` is text format and overrides single fields."""
+    spec = text_format.Parse(f"{RESOLVED}{STAGES[stage]}{METHODS[method]}", training_pb2.TrainingSpec())
+    spec.model.path = str(model)
+    spec.model.dtype = training_pb2.DTYPE_FP32
+    spec.model.attention = training_pb2.ATTENTION_SDPA
+    spec.data.train.add(path="/data/questions.jsonl")
+    spec.MergeFrom(text_format.Parse(changes, training_pb2.TrainingSpec()))
+    return spec
+
+
+def bootstrap(run: Path, spec: training_pb2.TrainingSpec, prepared: Path, **fields: Any) -> trainer_pb2.Bootstrap:
+    """The message an attempt is started with; its folder is made, as the keeper makes it."""
+    message = trainer_pb2.Bootstrap(
+        protocol=1,
+        job_id="jabcdefghk",
+        job_name="questions",
+        attempt=fields.pop("attempt", 1),
+        run_directory=str(run),
+        spec=spec,
+        device_ids=["cpu"],
+        prepared_directory=str(prepared),
+        threads=1,
+        daemon_version="0.1.0",
+        output_path=str(run / "output"),
+        **fields,
+    )
+    (run / "attempts" / str(message.attempt)).mkdir(parents=True)
+    return message
+
+
+def messages() -> list[list[dict[str, str]]]:
+    """The questions as conversations."""
+    return [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in QUESTIONS]
+
+
+def sft_rows(tokenizer: Any) -> list[dict[str, list[int]]]:
+    """Conversations with the loss on the assistant's turn, its end mark included and the line end after it not."""
+    rows = []
+    for turns in messages():
+        prompt = tokenizer.apply_chat_template(turns[:1], add_generation_prompt=True, return_dict=False)
+        whole = tokenizer.apply_chat_template(turns, return_dict=False)
+        rows.append({"input_ids": whole, "labels": [-100] * len(prompt) + whole[len(prompt) :]})
+    return rows
+
+
+def text_rows(tokenizer: Any) -> list[dict[str, list[int]]]:
+    """Plain text with the loss on every token."""
+    texts = [tokenizer(f"{q} {a}")["input_ids"] + [tokenizer.eos_token_id] for q, a in QUESTIONS]
+    return [{"input_ids": ids, "labels": ids} for ids in texts]
+
+
+def preference_rows(tokenizer: Any) -> list[dict[str, list[int]]]:
+    """The right answer against the next question's."""
+    rows = []
+    for (question, chosen), (_, rejected) in zip(QUESTIONS, QUESTIONS[1:] + QUESTIONS[:1], strict=True):
+        turns = [{"role": "user", "content": question}]
+        prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        answers = {}
+        for name, answer in (("chosen_ids", chosen), ("rejected_ids", rejected)):
+            whole = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": answer}], return_dict=False)
+            answers[name] = whole[len(prompt) :]
+        rows.append({"prompt_ids": prompt, **answers})
+    return rows
+
+
+def prepare(folder: Path, rows: Sequence[dict[str, list[int]]], evaluation: Sequence[Any] = ()) -> Path:
+    """Saves rows as the preparation does and returns the folder."""
+    from datasets import Dataset
+
+    Dataset.from_list(list(rows)).save_to_disk(str(folder / "train"))
+    if evaluation:
+        Dataset.from_list(list(evaluation)).save_to_disk(str(folder / "eval"))
+    report = data_report_pb2.DataReport(digest="d" * 64)
+    report.sources.add(path="/data/questions.jsonl", rows_read=len(rows), rows_used=len(rows), sha256="5" * 64)
+    (folder / "report.json").write_text(json_format.MessageToJson(report))
+    return folder
+
+
+def start_rank(message: trainer_pb2.Bootstrap, **environment: str) -> subprocess.Popen[bytes]:
+    """A rank as the keeper starts it: its own process, the Bootstrap on its standard input, no inherited environment."""
+    rank = subprocess.Popen(
+        [sys.executable, "-m", "fttrain.train"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "RANK": "0", "WORLD_SIZE": "1"} | environment,
+    )
+    assert rank.stdin is not None
+    rank.stdin.write(message.SerializeToString())
+    rank.stdin.close()
+    return rank
+
+
+def result(message: trainer_pb2.Bootstrap, rank: int = 0) -> trainer_pb2.RankResult:
+    """The rank's last word."""
+    path = Path(message.run_directory) / "attempts" / str(message.attempt) / f"rank-{rank}.json"
+    return json_format.Parse(path.read_text(), trainer_pb2.RankResult())
+
+
+def events(run: Path) -> Sequence[Any]:
+    """The journal: its bytes are one StreamMetricsResponse."""
+    return metric_service_pb2.StreamMetricsResponse.FromString((run / "events.journal").read_bytes()).events
+
+
+def of_kind(events: Iterable[Any], kind: str) -> Iterator[Any]:
+    """The events of one kind, e.g. `step`."""
+    return (getattr(event, kind) for event in events if event.WhichOneof("kind") == kind)
