@@ -1,0 +1,208 @@
+"""JobService: submitting, reading, changing and watching jobs. Converts and delegates; decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from finetuned.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, training_pb2
+from ftd import wire
+from ftd.dispatch import Dispatcher
+from ftd.doorbells import Doorbells
+from ftd.errors import InvalidRequest, InvalidSpec, Violation
+from ftd.intake import Accepted, Intake
+from ftd.job import TERMINAL, Job
+from ftd.queue import Filter, Queue
+from ftd.records import JobState, Progress
+from ftd.rundir import RunDirectories
+from ftd.service.errors import Context
+from ftd.service.metrics import StreamLimit
+from ftd.spec import JobSpec
+
+PAGE_SIZE = 50
+LARGEST_PAGE = 500
+REQUEST_ID_CHARACTERS = 128
+# A job that trains changes all the time; its watchers hear of it this often.
+WATCH_SECONDS = 1.0
+CLIENT = "client"
+
+
+class JobService(job_service_pb2_grpc.JobServiceServicer):
+    """The queue and everything in it."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        intake: Intake,
+        dispatcher: Dispatcher,
+        runs: RunDirectories,
+        doorbells: Doorbells,
+        streams: StreamLimit,
+        spec_bytes: int,
+    ) -> None:
+        self._queue = queue
+        self._intake = intake
+        self._dispatcher = dispatcher
+        self._runs = runs
+        self._doorbells = doorbells
+        self._streams = streams
+        self._spec_bytes = spec_bytes
+
+    async def CreateJob(
+        self, request: job_service_pb2.CreateJobRequest, _context: Context
+    ) -> job_service_pb2.CreateJobResponse:
+        """Checks the spec and queues it; the same request_id answers with the same job."""
+        if len(request.request_id) > REQUEST_ID_CHARACTERS:
+            raise InvalidRequest(
+                f"request_id has {len(request.request_id)} characters; at most {REQUEST_ID_CHARACTERS}"
+            )
+        spec = self._read_spec(request.spec)
+        job = await self._queue.submitted(request.request_id, spec)
+        if job is None:
+            accepted = await self._accept(spec)
+            job = await self._queue.submit(spec, accepted, request.request_id)
+        return job_service_pb2.CreateJobResponse(job=await self._show(job))
+
+    async def PlanJob(
+        self, request: job_service_pb2.PlanJobRequest, _context: Context
+    ) -> job_service_pb2.PlanJobResponse:
+        """What CreateJob would check and decide; problems are part of the answer."""
+        response = job_service_pb2.PlanJobResponse()
+        try:
+            spec = self._read_spec(request.spec)
+            accepted = await self._accept(spec)
+        except InvalidSpec as error:
+            for violation in error.violations:
+                response.violations.add(field=violation.field, description=violation.description)
+            return response
+        response.resolved.CopyFrom(wire.to_proto(accepted.resolved, training_pb2.TrainingSpec))
+        response.estimate.CopyFrom(wire.to_proto(accepted.estimate, job_pb2.MemoryEstimate))
+        trial = await self._dispatcher.rehearse(accepted, spec.priority or 0)
+        response.devices.extend(trial.devices)
+        if trial.reason is not None:
+            response.wait_reason.CopyFrom(wire.to_proto(trial.reason, job_pb2.Reason))
+        return response
+
+    async def GetJob(self, request: job_service_pb2.GetJobRequest, _context: Context) -> job_service_pb2.GetJobResponse:
+        """One job, whole."""
+        return job_service_pb2.GetJobResponse(job=await self._show(await self._queue.find(request.job)))
+
+    async def ListJobs(
+        self, request: job_service_pb2.ListJobsRequest, _context: Context
+    ) -> job_service_pb2.ListJobsResponse:
+        """A page of jobs, the newest first."""
+        size = request.page_size or PAGE_SIZE
+        if not 0 < size <= LARGEST_PAGE:
+            raise InvalidRequest(f"page_size is {size}; 1 to {LARGEST_PAGE}")
+        chosen = Filter(
+            states=tuple(_state(number) for number in request.states),
+            labels=dict(request.labels),
+            project=request.project,
+            external_id=request.external_id,
+        )
+        jobs, next_page_token = await self._queue.list(chosen, size, request.page_token)
+        response = job_service_pb2.ListJobsResponse(next_page_token=next_page_token)
+        for job in jobs:
+            response.jobs.append(await self._show(job, full=False))
+        return response
+
+    async def UpdateJob(
+        self, request: job_service_pb2.UpdateJobRequest, _context: Context
+    ) -> job_service_pb2.UpdateJobResponse:
+        """Priority and labels."""
+        paths = set(request.update_mask.paths)
+        if not paths or paths - {"priority", "labels"}:
+            raise InvalidRequest(f"update_mask is {sorted(paths)}; it names priority, labels or both")
+        job = await self._queue.update(
+            request.job,
+            priority=request.priority if "priority" in paths else None,
+            labels=dict(request.labels) if "labels" in paths else None,
+        )
+        return job_service_pb2.UpdateJobResponse(job=await self._show(job))
+
+    async def CancelJob(
+        self, request: job_service_pb2.CancelJobRequest, _context: Context
+    ) -> job_service_pb2.CancelJobResponse:
+        """Ends a job."""
+        job = await self._queue.cancel(request.job, CLIENT, save=request.save)
+        return job_service_pb2.CancelJobResponse(job=await self._show(job))
+
+    async def PauseJob(
+        self, request: job_service_pb2.PauseJobRequest, _context: Context
+    ) -> job_service_pb2.PauseJobResponse:
+        """Holds a job."""
+        return job_service_pb2.PauseJobResponse(job=await self._show(await self._queue.pause(request.job, CLIENT)))
+
+    async def ResumeJob(
+        self, request: job_service_pb2.ResumeJobRequest, _context: Context
+    ) -> job_service_pb2.ResumeJobResponse:
+        """Queues a paused job."""
+        return job_service_pb2.ResumeJobResponse(job=await self._show(await self._queue.resume(request.job, CLIENT)))
+
+    async def RetryJob(
+        self, request: job_service_pb2.RetryJobRequest, _context: Context
+    ) -> job_service_pb2.RetryJobResponse:
+        """Queues a failed or cancelled job."""
+        return job_service_pb2.RetryJobResponse(job=await self._show(await self._queue.retry(request.job, CLIENT)))
+
+    async def DeleteJob(
+        self, request: job_service_pb2.DeleteJobRequest, _context: Context
+    ) -> job_service_pb2.DeleteJobResponse:
+        """Forgets a job that has ended."""
+        await self._queue.delete(request.job)
+        return job_service_pb2.DeleteJobResponse()
+
+    async def WatchJob(
+        self, request: job_service_pb2.WatchJobRequest, _context: Context
+    ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
+        """The job now, then after each change, until it has ended."""
+        job = await self._queue.find(request.job)
+        shown: tuple[Job, Progress] | None = None
+        with self._streams.one(), self._doorbells.bell(self._runs.get(job.id).path) as bell:
+            while True:
+                progress = await self._queue.progress(job)
+                if shown is None or _moved(shown, job, progress):
+                    yield job_service_pb2.WatchJobResponse(job=self._news(job, progress, first=shown is None))
+                    shown = job, progress
+                if job.state in TERMINAL:
+                    return
+                await bell.wait()
+                if (await self._queue.get(job.id)).revision == job.revision:
+                    await asyncio.sleep(WATCH_SECONDS)
+                job = await self._queue.get(job.id)
+
+    def _read_spec(self, message: job_pb2.JobSpec) -> JobSpec:
+        size = message.ByteSize()
+        if size > self._spec_bytes:
+            raise InvalidSpec([Violation("", f"the spec has {size} bytes; at most {self._spec_bytes} are accepted")])
+        return wire.read_spec(message)
+
+    async def _accept(self, spec: JobSpec) -> Accepted:
+        devices = await self._dispatcher.devices()
+        return await asyncio.to_thread(self._intake.accept, spec, devices)
+
+    async def _show(self, job: Job, *, full: bool = True) -> job_pb2.Job:
+        progress = await self._queue.progress(job)
+        return wire.job_to_proto(job, progress, str(self._runs.get(job.id).path), full=full)
+
+    def _news(self, job: Job, progress: Progress, *, first: bool) -> job_pb2.Job:
+        """Later messages leave out what does not change or only grows."""
+        if not first:
+            job = replace(job, spec=JobSpec())
+        message = wire.job_to_proto(job, progress, str(self._runs.get(job.id).path), full=first)
+        if not first:
+            message.ClearField("spec")
+        return message
+
+
+def _moved(shown: tuple[Job, Progress], job: Job, progress: Progress) -> bool:
+    return shown[0].revision != job.revision or shown[1] != progress
+
+
+def _state(number: int) -> JobState:
+    value = job_pb2.JobState.DESCRIPTOR.values_by_number.get(number)
+    try:
+        return JobState(value.name.removeprefix("JOB_STATE_").lower() if value else "")
+    except ValueError:
+        raise InvalidRequest(f"states has {number}, which is no job state this daemon knows") from None
