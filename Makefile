@@ -1,0 +1,83 @@
+# Sets up, checks, tests and shows everything. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+UV_VERSION := 0.13.9
+BUILD := build
+BIN := .venv/bin
+READY := .venv/.ready
+# An interpreter that is new enough, whatever it is called here.
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
+UV := $(or $(shell command -v uv),$(BUILD)/uv/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## Build .venv from requirements.lock, hashes checked
+
+.PHONY: demo
+demo: $(READY) ## Train a small adapter, live, and ask it what its base cannot answer (Ctrl-C leaves nothing running)
+	@$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: lint ## All checks and tests but the slow ones
+	@$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+
+.PHONY: test-all
+test-all: lint ## All checks and tests
+	@$(BIN)/pytest -n 2 --dist loadgroup
+
+.PHONY: lint
+lint: $(READY) ## Format, style, types, import rules, contract, generated code
+	@echo "ruff";           $(BIN)/ruff format --check --quiet && $(BIN)/ruff check --quiet
+	@echo "mypy";           $(BIN)/mypy
+	@echo "imports";        $(BIN)/lint-imports --no-cache > $(BUILD)/imports.log || { cat $(BUILD)/imports.log; exit 1; }
+	@echo "buf lint";       cd proto && ../$(BIN)/buf lint
+	@echo "buf breaking";   $(MAKE) breaking
+	@echo "generated code"; proto/generate.sh ../$(BUILD)/gen && diff -r -x __pycache__ proto/gen/python $(BUILD)/gen
+
+# The contract may grow, never break. In a clone of a single commit there is no main to compare with.
+.PHONY: breaking
+breaking:
+	@if git cat-file -e main:proto/buf.yaml 2>/dev/null; then \
+		$(BIN)/buf breaking proto --against '.git#branch=main,subdir=proto'; \
+	else echo "  no main branch here with a contract to compare with; skipped"; fi
+
+.PHONY: generate
+generate: $(READY) ## Write proto/gen anew from the .proto files
+	@proto/generate.sh
+
+.PHONY: bench
+bench: $(READY) ## Measure against peers and limits; prints ratios (minutes)
+	@$(BIN)/python -m tests.bench
+
+.PHONY: lock
+lock: $(UV) ## Resolve the newest versions into requirements.lock
+	@$(UV) pip compile --quiet --universal --generate-hashes --all-extras --group dev --upgrade \
+		--python-version 3.11 pyproject.toml -o requirements.lock
+
+.PHONY: clean
+clean: ## Remove what was built here (models in the user's cache stay)
+	@rm -rf .venv $(BUILD) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Bytecode is compiled here once: without it every start of a trainer spends twice the time on imports.
+$(READY): requirements.lock pyproject.toml | $(UV)
+	@test -n "$(PYTHON)" || { echo "finetuned needs python >= 3.11; none was found on PATH" >&2; exit 1; }
+	@echo "setting up .venv (the first time this fetches PyTorch and takes a few minutes)"
+	@mkdir -p $(BUILD)
+	@test -x $(BIN)/python || $(UV) venv --quiet --python "$(PYTHON)" .venv
+	@VIRTUAL_ENV=.venv $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
+	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BUILD)/uv/bin/uv:
+	@test -n "$(PYTHON)" || { echo "finetuned needs python >= 3.11; none was found on PATH" >&2; exit 1; }
+	@echo "bringing uv $(UV_VERSION)"
+	@"$(PYTHON)" -m venv $(BUILD)/uv && $(BUILD)/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
