@@ -1,52 +1,34 @@
 """Starting the processes of one attempt, and finding them again: the port `Launcher` and its only implementation.
 
-`ExecLauncher(directories, settings)` starts a keeper that outlives the daemon. A `Handle` follows it by pidfd and answers
-once with an `Exit`, whatever happened to the keeper. It must never judge a process by its pid alone, and never answer
-while a process of the attempt is left.
+`ExecLauncher` starts a keeper that outlives the daemon; a `Handle` follows it by pidfd and answers with an `Exit`,
+whatever happened to the keeper. It must never judge a process by its pid alone, and never answer while a process of the
+attempt is left.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from signal import SIGTERM
+from typing import IO, Protocol
 
+from finetuned.trainer.v1 import trainer_pb2
+from ftd import bootstrap
+from ftd.bootstrap import Exit, LaunchSettings
+from ftd.errors import DiskFull
 from ftd.job import Job
-from ftd.records import DataReport, Failure, Outcome
+from ftd.process import Process, end_marked, identify
+from ftd.records import Failure, FailureClass, JobState, Outcome
+from ftd.rundir import RunDirectories, RunDirectory
 
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How an attempt ended; no process of it is left. `report` and `prepared_directory` belong to attempt 0."""
-
-    outcome: Outcome
-    failure: Failure | None = None
-    checkpoint: str = ""
-    peak_memory_bytes: int = 0
-    report: DataReport | None = None
-    prepared_directory: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchSettings:
-    """What the host's configuration says about every attempt. Commands are argument lists; times are seconds."""
-
-    state_directory: Path
-    prepare_command: tuple[str, ...]
-    rank_command: tuple[str, ...]
-    allow_remote_code: bool
-    allow_hub: bool
-    stop_grace_seconds: float
-    kill_grace_seconds: float
-    # 0: the libraries' own default.
-    threads: int
-    daemon_version: str
-
-    @property
-    def prepared_root(self) -> Path:
-        """The cache of prepared rows."""
-        return self.state_directory / "prepared"
+KEEPER = (sys.executable, "-P", "-m", "fttrain.keeper")
+# How long a thread is given to see killed processes end before it is asked again.
+_PASS_SECONDS = 1.0
 
 
 class Handle(Protocol):
@@ -71,3 +53,136 @@ class Launcher(Protocol):
 
     async def reattach(self, job: Job, attempt: int) -> Handle | Exit | None:
         """After a restart of the daemon: the running attempt, how it ended, or None if it never got going."""
+
+
+class KeeperHandle:
+    """Follows one keeper."""
+
+    def __init__(self, run: RunDirectory, attempt: int, process: Process) -> None:
+        self._run = run
+        self._attempt = attempt
+        self._process = process
+        self._waiting = asyncio.Lock()
+        self._exit: Exit | None = None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """See Handle."""
+        keeper = bootstrap.read_keeper(self._run, self._attempt)
+        return (self._process.pid, *(keeper.ranks if keeper else ()))
+
+    async def wait(self) -> Exit:
+        """See Handle."""
+        async with self._waiting:
+            if self._exit is None:
+                await self._process.ended()
+                self._exit = await _conclude(self._run, self._attempt)
+                self._process.close()
+        return self._exit
+
+    async def stop(self, *, save: bool) -> None:
+        """See Handle."""
+        await asyncio.to_thread(self._write_request, save)
+        if self._exit is None:
+            self._process.signal(SIGTERM)
+
+    def _write_request(self, save: bool) -> None:
+        request = trainer_pb2.StopRequest(save=save)
+        request.time.FromNanoseconds(time.time_ns())
+        # On a full disk the job must end all the same; the keeper then tries to save.
+        with contextlib.suppress(DiskFull):
+            self._run.write_message(f"attempts/{self._attempt}/stop.json", request)
+
+
+class ExecLauncher:
+    """Starts a fresh interpreter for each process."""
+
+    def __init__(self, directories: RunDirectories, settings: LaunchSettings) -> None:
+        self._directories = directories
+        self._settings = settings
+
+    async def start(self, job: Job, attempt: int, devices: Sequence[str], memory_cap_bytes: int) -> Handle:
+        """See Launcher."""
+        # What a daemon that was killed may have started for the same attempt a moment ago.
+        await _end(job.id, attempt)
+        return await asyncio.to_thread(self._start, job, attempt, devices, memory_cap_bytes)
+
+    async def reattach(self, job: Job, attempt: int) -> Handle | Exit | None:
+        """See Launcher."""
+        run = self._directories.get(job.id)
+        since = _began(job, attempt)
+        keeper = bootstrap.read_keeper(run, attempt, since)
+        process = Process.pin(keeper.identity) if keeper else None
+        if process is not None:
+            return KeeperHandle(run, attempt, process)
+        # In this order: a keeper that was alive a moment ago has spoken before it ended.
+        if (ended := bootstrap.read_exit(run, attempt, since)) is not None:
+            return ended
+        await _end(job.id, attempt)
+        return _lost(attempt) if keeper else None
+
+    def _start(self, job: Job, attempt: int, devices: Sequence[str], memory_cap_bytes: int) -> KeeperHandle:
+        run = self._directories.create(job)
+        folder = run.new_attempt(attempt)
+        message = bootstrap.build(job, attempt, devices, memory_cap_bytes, run, self._settings)
+        run.write_message(f"attempts/{attempt}/bootstrap.json", message)
+        with (folder / "keeper.log").open("xb") as log:
+            return KeeperHandle(run, attempt, _spawn(message, log))
+
+
+def _spawn(message: trainer_pb2.Bootstrap, log: IO[bytes]) -> Process:
+    """Starts the keeper in a session of its own, with nothing of the daemon's but an error log."""
+    # A file in memory rather than a pipe: it is never half written, whatever becomes of the daemon.
+    stdin = os.memfd_create("bootstrap")
+    try:
+        os.pwrite(stdin, message.SerializeToString(), 0)
+        keeper = subprocess.Popen(  # noqa: S603 - an argument list of our own, no shell
+            KEEPER,
+            stdin=stdin,
+            stdout=log,
+            stderr=log,
+            env=dict(message.environment),
+            cwd=message.run_directory,
+            start_new_session=True,
+        )
+    finally:
+        os.close(stdin)
+    identity = identify(keeper.pid)
+    process = Process.pin(identity) if identity else None
+    # Its end is taken off the kernel by pidfd, as after a restart of the daemon; Popen need not wait for it.
+    keeper.returncode = 0
+    if process is None:
+        raise OSError(f"the keeper {keeper.pid} was taken off the kernel by somebody else")
+    return process
+
+
+async def _conclude(run: RunDirectory, attempt: int) -> Exit:
+    """The keeper has ended: its last word or, without one, an end to whatever it left and our own word."""
+    ended = await asyncio.to_thread(bootstrap.read_exit, run, attempt)
+    if ended is not None:
+        return ended
+    await _end(run.path.name, attempt)
+    return _lost(attempt)
+
+
+async def _end(job_id: str, attempt: int) -> None:
+    """Returns when no process of the attempt is left; what cannot die holds memory, and keeps us waiting rightly."""
+    while not await asyncio.to_thread(end_marked, bootstrap.mark(job_id, attempt), _PASS_SECONDS):
+        continue
+
+
+def _began(job: Job, attempt: int) -> float:
+    """Since when an attempt can have run: every preparation has the number 0, and an earlier one left its files."""
+    if attempt:
+        return 0.0
+    return max((each.time for each in job.transitions if each.to_state is JobState.PREPARING), default=0.0)
+
+
+def _lost(attempt: int) -> Exit:
+    what = f"attempt {attempt}" if attempt else "the preparation"
+    failure = Failure(
+        FailureClass.WORKER_LOST,
+        f"the keeper of {what} is gone and left no word; what it had started was ended",
+        f"if nobody killed it, attempts/{attempt}/keeper.log in the run directory may say why; retry the job",
+    )
+    return Exit(Outcome.FAILED, failure)

@@ -212,3 +212,32 @@ class DataReport:
     dropped: tuple[DroppedRow, ...] = ()
     digest: str = ""
     from_cache: bool = False
+
+
+class ArtifactKind(StrEnum):
+    """What an artifact is."""
+
+    ADAPTER = auto()
+    MODEL = auto()
+    CHECKPOINT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """One file of an artifact; `path` is relative to the artifact's."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A folder a job left behind, complete by its manifest."""
+
+    kind: ArtifactKind
+    name: str
+    path: str
+    step: int
+    files: tuple[ArtifactFile, ...]
+    bytes: int

@@ -56,6 +56,8 @@ def _failure(first: Ended, *, disk_full: bool) -> event_pb2.Failure:
         failure = event_pb2.Failure()
         failure.CopyFrom(first.result.failure)
         failure.rank = first.rank
+        # A failure always has a class: the daemon acts on it.
+        failure.failure_class = failure.failure_class or event_pb2.FAILURE_CLASS_INTERNAL
         return failure
     if first.status < 0:
         return event_pb2.Failure(

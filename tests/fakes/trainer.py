@@ -1,7 +1,7 @@
 """A trainer without torch: a real process that keeps the rank contract, for every test of what surrounds a training.
 
-It runs as preparation (attempt 0) and as training, and does what `<first data source>.fake.json` says; without that file it
-trains 5 quick steps. Keys, all optional, those marked * also below "prepare" for the preparation:
+It runs as preparation (attempt 0) and as training, and does what `<first data source>.fake.json` says; without that
+file it trains 5 quick steps. Keys, all optional, those marked * also below "prepare" for the preparation:
 
     steps 5, step_seconds 0.0 *    how long it takes            checkpoint_every 0    steps between checkpoints
     rank 0 *                       which rank misbehaves
@@ -66,7 +66,7 @@ class Fake:
             while True:
                 time.sleep(60)
         for number in range(self.script.get("print_lines", 0)):
-            print(f"step {step} line {number} ".ljust(self.script.get("print_bytes", 20), "."))
+            sys.stdout.write(f"step {step} line {number} ".ljust(self.script.get("print_bytes", 20), ".") + "\n")
         time.sleep(self.script.get("step_seconds", 0.0))
 
     def stop_asked(self) -> bool:

@@ -1,0 +1,78 @@
+"""Folding a journal's records into where a job is now. Pure, and the only reader of events in the daemon.
+
+Streams relay the same bytes without reading them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from finetuned.v1 import event_pb2, metric_service_pb2
+from ftd.journal import Run
+from ftd.records import Phase, Progress
+
+# Weight of the newest step in the mean step time.
+_NEWEST = 0.1
+_PHASES = {event_pb2.Phase.Value(f"PHASE_{phase.name}"): phase for phase in Phase}
+
+
+def fold(progress: Progress, run: Run) -> Progress:
+    """The progress after a run of records, which must begin right after `progress.last_seq`."""
+    for event in metric_service_pb2.StreamMetricsResponse.FromString(run.data).events:
+        progress = _fold_event(progress, event)
+    return replace(progress, last_seq=run.last_seq)
+
+
+def started(run: Run, attempt: int) -> bool:
+    """Whether a trainer of this attempt says something in these records. The keeper's last word does not count."""
+    events = metric_service_pb2.StreamMetricsResponse.FromString(run.data).events
+    return any(event.attempt == attempt and event.WhichOneof("kind") != "ended" for event in events)
+
+
+def _fold_event(progress: Progress, event: event_pb2.TrainingEvent) -> Progress:
+    match event.WhichOneof("kind"):
+        case "step":
+            return _fold_step(progress, event.step)
+        case "phase":
+            return replace(progress, phase=_PHASES.get(event.phase.phase))
+        case "started":
+            # Steps of an earlier attempt after its last checkpoint are done again, in new processes.
+            return replace(
+                progress,
+                step=event.started.first_step,
+                total_steps=event.started.total_steps,
+                eta_seconds=None,
+                peak_memory_bytes=0,
+            )
+        case "evaluation":
+            return replace(progress, eval_loss=event.evaluation.loss)
+        case "ended":
+            peak = max(progress.peak_memory_bytes, event.ended.peak_memory_bytes)
+            return replace(progress, phase=None, eta_seconds=None, peak_memory_bytes=peak)
+        case _:
+            return progress
+
+
+def _fold_step(progress: Progress, step: event_pb2.StepMetrics) -> Progress:
+    return replace(
+        progress,
+        step=step.step,
+        epoch=step.epoch,
+        loss=step.loss,
+        learning_rate=step.learning_rate,
+        tokens_per_second=step.tokens_per_second,
+        eta_seconds=_eta(progress, step),
+        peak_memory_bytes=max(progress.peak_memory_bytes, step.peak_memory_bytes),
+    )
+
+
+def _eta(progress: Progress, step: event_pb2.StepMetrics) -> float | None:
+    """Seconds left: steps left times the mean step time, which is told from the ETA before."""
+    before = progress.total_steps - progress.step
+    left = progress.total_steps - step.step
+    if left < 0 or not progress.total_steps:
+        return None
+    pace = step.step_seconds
+    if progress.eta_seconds is not None and before > 0:
+        pace = (1 - _NEWEST) * progress.eta_seconds / before + _NEWEST * pace
+    return left * pace
