@@ -274,6 +274,11 @@ Stage = Sft | Pretrain | Dpo
 Method = Lora | Qlora | Full | Freeze
 
 
+def choice_name(choice: Stage | Method) -> str:
+    """The field of the oneof that holds a stage or method, as people write it: "sft", "qlora"."""
+    return type(choice).__name__.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
     """What to train, on what, how and where. `stage` and `method` are the message's oneofs."""

@@ -1,0 +1,169 @@
+"""What one field of a spec accepts by itself: a table from the field's path to a rule, and the walk that applies it.
+
+How fields go together is `ftd.validate`'s. Nothing here touches the system, or fills in a default.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from ftd.errors import Violation
+from ftd.spec import JobSpec, Method, Stage, choice_name
+
+DATA_ENDINGS = (".json", ".jsonl", ".csv", ".parquet", ".txt")
+# The ones with two running averages, whose betas and epsilon a spec may set.
+ADAM_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit")
+OPTIMIZERS = (*ADAM_OPTIMIZERS, "adafactor", "sgd")
+SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt", "polynomial")
+ALL_LINEAR = "all-linear"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_SHOWN_CHARACTERS = 80
+# Longer ones the kernel refuses (PATH_MAX).
+_PATH_BYTES = 4095
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a field accepts, in words and as a test. No number that is not finite passes any of the tests."""
+
+    accepted: str
+    test: Callable[[Any], bool]
+
+
+def is_usable_path(path: str) -> bool:
+    """Whether a path can be handed to the kernel and means the same to every process."""
+    return path.startswith("/") and "\0" not in path and len(path.encode()) <= _PATH_BYTES
+
+
+def is_data_path(path: str) -> bool:
+    """Whether a path can be a data file's."""
+    return is_usable_path(path) and PurePosixPath(path).suffix in DATA_ENDINGS
+
+
+def _at_least_one(high: float = math.inf) -> Callable[[Any], bool]:
+    return lambda x: 1 <= x <= high
+
+
+def _over_zero(x: float) -> bool:
+    return 0 < x < math.inf
+
+
+def _zero_or_more(x: float) -> bool:
+    return 0 <= x < math.inf
+
+
+def _share(x: float) -> bool:
+    return 0 <= x < 1
+
+
+def _different(names: tuple[str, ...]) -> bool:
+    return all(names) and len(set(names)) == len(names)
+
+
+def _labels(labels: Mapping[str, str]) -> bool:
+    return len(labels) <= 32 and all(1 <= len(k) <= 63 and len(v) <= 63 for k, v in labels.items())
+
+
+def _size(texts: Mapping[str, str]) -> int:
+    return sum(len(k.encode()) + len(v.encode()) for k, v in texts.items())
+
+
+NAME = Rule("1 to 63 of a-z, 0-9, '-', '_', '.', beginning with a letter or digit", lambda x: bool(_NAME.fullmatch(x)))
+ABSOLUTE_PATH = Rule("an absolute path", is_usable_path)
+SHARE = Rule("0 or more and less than 1", _share)
+OVER_ZERO = Rule("a number over 0", _over_zero)
+ZERO_OR_MORE = Rule("0 or more", _zero_or_more)
+AT_LEAST_ONE = Rule("at least 1", _at_least_one())
+
+_SOURCE = {
+    "path": Rule(f"the absolute path of a {', '.join(DATA_ENDINGS[:-1])} or {DATA_ENDINGS[-1]} file", is_data_path),
+    "weight": Rule("over 0 and at most 100", lambda x: 0 < x <= 100),
+    "max_samples": AT_LEAST_ONE,
+}
+_LORA = {
+    "rank": Rule("1 to 1024", _at_least_one(1024)),
+    "alpha": OVER_ZERO,
+    "dropout": SHARE,
+    "target_modules": Rule(
+        f"different module names, or {ALL_LINEAR!r} alone",
+        lambda x: _different(x) and (ALL_LINEAR not in x or len(x) == 1),
+    ),
+    "modules_to_save": Rule("different module names", _different),
+}
+RULES: dict[str, Rule] = {
+    "name": NAME,
+    "project": NAME,
+    "labels": Rule("at most 32, with keys of 1 to 63 and values of up to 63 characters", _labels),
+    "annotations": Rule("at most 16 KiB of keys and values together", lambda x: _size(x) <= 16 * 1024),
+    "external_id": Rule("at most 128 characters", lambda x: len(x) <= 128),
+    "priority": Rule("-100 to 100", lambda x: -100 <= x <= 100),
+    "max_retries": Rule("0 to 20", lambda x: 0 <= x <= 20),
+    "training.model.path": ABSOLUTE_PATH,
+    "training.model.hub_id": Rule("a repository's name, owner/name", lambda x: bool(_HUB_ID.fullmatch(x))),
+    **{f"training.data.{split}[].{name}": rule for split in ("train", "eval") for name, rule in _SOURCE.items()},
+    "training.data.eval_split": SHARE,
+    "training.data.chat_template_path": ABSOLUTE_PATH,
+    "training.data.max_length": Rule("at least 8", lambda x: x >= 8),
+    "training.dpo.beta": OVER_ZERO,
+    "training.dpo.label_smoothing": Rule("0 or more and less than 0.5", lambda x: 0 <= x < 0.5),
+    **{f"training.{method}.{name}": rule for method in ("lora", "qlora.lora") for name, rule in _LORA.items()},
+    "training.freeze.trainable_layers": AT_LEAST_ONE,
+    "training.optimizer.name": Rule(f"one of {', '.join(OPTIMIZERS)}", lambda x: x in OPTIMIZERS),
+    "training.optimizer.learning_rate": Rule("over 0 and at most 1", lambda x: 0 < x <= 1),
+    "training.optimizer.weight_decay": ZERO_OR_MORE,
+    "training.optimizer.beta1": SHARE,
+    "training.optimizer.beta2": SHARE,
+    "training.optimizer.epsilon": OVER_ZERO,
+    "training.optimizer.max_grad_norm": ZERO_OR_MORE,
+    "training.schedule.epochs": Rule("over 0 and at most 10000", lambda x: 0 < x <= 10000),
+    "training.schedule.max_steps": AT_LEAST_ONE,
+    "training.schedule.name": Rule(f"one of {', '.join(SCHEDULES)}", lambda x: x in SCHEDULES),
+    "training.schedule.warmup_ratio": SHARE,
+    "training.schedule.warmup_steps": ZERO_OR_MORE,
+    "training.batch.micro_batch": AT_LEAST_ONE,
+    "training.batch.global_batch": AT_LEAST_ONE,
+    "training.evaluation.every_steps": AT_LEAST_ONE,
+    "training.evaluation.micro_batch": AT_LEAST_ONE,
+    "training.checkpoints.every_steps": AT_LEAST_ONE,
+    "training.checkpoints.keep": AT_LEAST_ONE,
+    "training.output.path": ABSOLUTE_PATH,
+    "training.resources.gpus": AT_LEAST_ONE,
+    "training.resources.memory_bytes": OVER_ZERO,
+    "training.resources.gpu_uuids": Rule("different UUIDs of GPUs", _different),
+    "training.seed": Rule("0 to 4294967295", lambda x: 0 <= x < 2**32),
+}
+
+
+def broken_limits(spec: JobSpec) -> Iterator[Violation]:
+    """A violation for each field that its rule refuses."""
+    for path, value in _leaves(spec, ""):
+        rule = RULES.get(re.sub(r"\[\d+\]", "[]", path))
+        if rule and not rule.test(value):
+            yield Violation(path, f"is {shown(value)}; accepted is {rule.accepted}")
+
+
+def shown(value: object) -> str:
+    """A value as a message may quote it: never more than a line."""
+    text = repr(dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _leaves(record: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The path and value of each field that is set, down through all records."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if is_dataclass(value):
+            name = choice_name(value) if isinstance(value, Stage | Method) else field.name
+            yield from _leaves(value, f"{path}{name}.")
+        elif isinstance(value, tuple) and value and is_dataclass(value[0]):
+            for index, item in enumerate(value):
+                yield from _leaves(item, f"{path}{field.name}[{index}].")
+        elif value is not None:
+            yield path + field.name, value
