@@ -428,9 +428,13 @@ class Data(_message.Message):
     eval_split: _builtins.float
     """Share of the training rows held back for evaluation, chosen by the seed. 0 <= x < 1. Default: 0, none."""
     chat_template_path: _builtins.str
-    """Absolute path of a Jinja chat template that replaces the tokenizer's own. Default: the tokenizer's."""
+    """Absolute path of a Jinja chat template that replaces the tokenizer's own. Default: the tokenizer's.
+    Refused for pretrain.
+    """
     max_length: _builtins.int
-    """Longest sequence in tokens; for preference pairs prompt plus answer. Default: 2048. 8 to the model's own limit."""
+    """Longest sequence in tokens; for preference pairs prompt plus answer. Default: 2048, or the model's own
+    limit if that is less. 8 to the model's own limit.
+    """
     long_rows: Global___LongRows.ValueType
     """What happens to a row over `max_length`. Default: truncate, and the report counts it."""
     packing: _builtins.bool
@@ -855,7 +859,7 @@ class Freeze(_message.Message):
 
     TRAINABLE_LAYERS_FIELD_NUMBER: _builtins.int
     trainable_layers: _builtins.int
-    """Number of trained layers counted from the end. Default: 2. 1 to the model's number of layers."""
+    """Number of trained layers counted from the end. Default: 2, or all if there are fewer. 1 to the model's number of layers."""
     def __init__(
         self,
         *,
@@ -891,7 +895,7 @@ class Optimizer(_message.Message):
     weight_decay: _builtins.float
     """Default: 0. 0 or more."""
     beta1: _builtins.float
-    """Default: 0.9, 0.999, 1e-8. The betas 0 <= x < 1, epsilon over 0."""
+    """Default: 0.9, 0.999, 1e-8. The betas 0 <= x < 1, epsilon over 0. Refused for adafactor and sgd, which do not use them."""
     beta2: _builtins.float
     epsilon: _builtins.float
     max_grad_norm: _builtins.float
@@ -958,9 +962,11 @@ class Schedule(_message.Message):
     name: _builtins.str
     """cosine, linear, constant, constant_with_warmup, inverse_sqrt or polynomial. Default: cosine."""
     warmup_ratio: _builtins.float
-    """Share of the updates in which the rate rises from 0. Default: 0.03. 0 <= x < 1. Refused together with `warmup_steps`."""
+    """Share of the updates in which the rate rises from 0. Default: 0.03. 0 <= x < 1. Refused together with `warmup_steps`.
+    The schedule constant has no warmup: refused over 0.
+    """
     warmup_steps: _builtins.int
-    """Number of such updates. 0 or more."""
+    """Number of such updates. 0 or more. As above for constant."""
     def __init__(
         self,
         *,
@@ -1073,7 +1079,7 @@ class Evaluation(_message.Message):
     every_steps: _builtins.int
     """Updates between evaluations. Required with cadence steps, refused with the others. At least 1."""
     micro_batch: _builtins.int
-    """Sequences per device and forward pass. Default: batch.micro_batch. At least 1."""
+    """Sequences per device and forward pass. Default: batch.micro_batch. At least 1. Refused if nothing is evaluated."""
     def __init__(
         self,
         *,

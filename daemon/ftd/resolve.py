@@ -1,0 +1,187 @@
+"""Spells out a training: a copy of the spec in which every field that applies has a value, and no other one has.
+
+The defaults are those that stand in training.proto, and they stand in the code only here: neither the trainer nor a
+library adds one. The spec must have passed `ftd.validate`. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ftd.limits import ADAM_OPTIMIZERS, ALL_LINEAR
+from ftd.models import ModelInfo
+from ftd.spec import (
+    Attention,
+    Batch,
+    Cadence,
+    Checkpoints,
+    Compute,
+    Data,
+    DataSource,
+    DeviceKind,
+    Dpo,
+    DpoLoss,
+    Dtype,
+    Evaluation,
+    Freeze,
+    Full,
+    LongRows,
+    Lora,
+    Method,
+    Model,
+    Optimizer,
+    Pretrain,
+    Qlora,
+    QuantType,
+    Resources,
+    Schedule,
+    Sft,
+    Stage,
+    TrainingSpec,
+    TrainOn,
+)
+from ftd.validate import NO_WARMUP_SCHEDULE, SMOOTHED_LOSSES, has_evaluation_data, source_format
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    R = TypeVar("R", bound=DataclassInstance)
+
+MAX_LENGTH = 2048
+TRAINABLE_LAYERS = 2
+SEQUENCES_PER_UPDATE = 8
+
+
+def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None) -> TrainingSpec:
+    """The training as it will run on `device`. `model` bounds what the defaults ask of it; None: not known yet.
+
+    Left unset are only: the hub's default revision, the tokenizer's own template, a format that the rows tell, all
+    rows of a source, the output in the run directory, memory as estimated, and GPUs the scheduler chooses.
+    """
+    stage = _stage(training.stage or Sft())
+    method = _method(training.method or Lora(), model)
+    batch = _batch(training.batch, training.resources)
+    return replace(
+        training,
+        model=_model(training.model, method, device),
+        data=_data(training.data, stage, model),
+        optimizer=_optimizer(training.optimizer, stage, method),
+        schedule=_schedule(training.schedule),
+        batch=batch,
+        compute=_compute(training.compute, device),
+        evaluation=_evaluation(training, batch),
+        checkpoints=_with(training.checkpoints, Checkpoints(cadence=Cadence.EPOCH, keep=2)),
+        stage=stage,
+        method=method,
+        resources=_resources(training.resources, device),
+        seed=42 if training.seed is None else training.seed,
+    )
+
+
+def _with(given: R, defaults: R) -> R:
+    """`given` with each field that is unset taken from `defaults`."""
+    names = [name for name in given.__dataclass_fields__ if getattr(given, name) in (None, ())]
+    values: dict[str, Any] = {name: getattr(defaults, name) for name in names}
+    return replace(given, **values)
+
+
+def _model(model: Model, method: Method, device: DeviceKind) -> Model:
+    # Weights that are trained whole must not lose small updates to a 16-bit format.
+    whole = isinstance(method, Full | Freeze)
+    dtype = Dtype.BF16 if device is DeviceKind.GPU and not whole else Dtype.FP32
+    return _with(model, Model(dtype=dtype, attention=Attention.SDPA))
+
+
+def _data(data: Data, stage: Stage, model: ModelInfo | None) -> Data:
+    longest = min(MAX_LENGTH, model.max_length or MAX_LENGTH) if model else MAX_LENGTH
+    defaults = Data(
+        eval_split=0.0,
+        max_length=longest,
+        long_rows=LongRows.TRUNCATE,
+        packing=isinstance(stage, Pretrain),
+    )
+    data = replace(_with(data, defaults), train=_sources(data.train), eval=_sources(data.eval))
+    if data.eval:
+        data = replace(data, eval_split=None)
+    return replace(data, packing=None) if isinstance(stage, Dpo) else data
+
+
+def _sources(sources: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
+    return tuple(_with(source, DataSource(format=source_format(source), weight=1.0)) for source in sources)
+
+
+def _stage(stage: Stage) -> Stage:
+    match stage:
+        case Sft():
+            return _with(stage, Sft(train_on=TrainOn.ASSISTANT))
+        case Pretrain():
+            return stage
+        case Dpo():
+            stage = _with(stage, Dpo(beta=0.1, loss=DpoLoss.SIGMOID, label_smoothing=0.0))
+            return stage if stage.loss in SMOOTHED_LOSSES else replace(stage, label_smoothing=None)
+
+
+def _method(method: Method, model: ModelInfo | None) -> Method:
+    match method:
+        case Lora():
+            return _lora(method)
+        case Qlora():
+            lora = replace(_lora(method.lora or Lora()), dora=None)
+            return replace(_with(method, Qlora(quant_type=QuantType.NF4, double_quant=True)), lora=lora)
+        case Full():
+            return method
+        case Freeze():
+            layers = min(TRAINABLE_LAYERS, model.layers or TRAINABLE_LAYERS) if model else TRAINABLE_LAYERS
+            return _with(method, Freeze(trainable_layers=layers))
+
+
+def _lora(lora: Lora) -> Lora:
+    rank = lora.rank or 8
+    return _with(
+        lora,
+        Lora(rank=rank, alpha=2.0 * rank, dropout=0.0, target_modules=(ALL_LINEAR,), rslora=False, dora=False),
+    )
+
+
+def _optimizer(optimizer: Optimizer, stage: Stage, method: Method) -> Optimizer:
+    adapter_or_whole = 1e-4 if isinstance(method, Lora | Qlora) else 1e-5
+    rate = 5e-6 if isinstance(stage, Dpo) else adapter_or_whole
+    name = optimizer.name or "adamw_torch_fused"
+    defaults = Optimizer(name=name, learning_rate=rate, weight_decay=0.0, max_grad_norm=1.0)
+    if name in ADAM_OPTIMIZERS:
+        defaults = replace(defaults, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    return _with(optimizer, defaults)
+
+
+def _schedule(schedule: Schedule) -> Schedule:
+    defaults = Schedule(
+        epochs=3.0 if schedule.max_steps is None else None,
+        name="cosine",
+        warmup_ratio=0.03 if schedule.warmup_steps is None else None,
+    )
+    schedule = _with(schedule, defaults)
+    if schedule.name == NO_WARMUP_SCHEDULE:
+        return replace(schedule, warmup_ratio=None, warmup_steps=None)
+    return schedule
+
+
+def _batch(batch: Batch, resources: Resources) -> Batch:
+    micro = batch.micro_batch or 1
+    return _with(batch, Batch(micro_batch=micro, global_batch=SEQUENCES_PER_UPDATE * (resources.gpus or 1) * micro))
+
+
+def _compute(compute: Compute, device: DeviceKind) -> Compute:
+    gpu = device is DeviceKind.GPU
+    return _with(compute, Compute(precision=Dtype.BF16 if gpu else Dtype.FP32, gradient_checkpointing=gpu))
+
+
+def _evaluation(training: TrainingSpec, batch: Batch) -> Evaluation:
+    evaluation = training.evaluation
+    if evaluation.cadence is Cadence.NEVER or not has_evaluation_data(training):
+        return Evaluation(cadence=Cadence.NEVER)
+    return _with(evaluation, Evaluation(cadence=Cadence.EPOCH, micro_batch=batch.micro_batch))
+
+
+def _resources(resources: Resources, device: DeviceKind) -> Resources:
+    return _with(resources, Resources(device=device, gpus=1 if device is DeviceKind.GPU else None))

@@ -1,0 +1,229 @@
+"""The defaults, as training.proto tells them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ftd.models import ModelInfo
+from ftd.resolve import resolve
+from ftd.spec import (
+    Attention,
+    Batch,
+    Cadence,
+    Checkpoints,
+    Columns,
+    Compute,
+    Data,
+    DataSource,
+    DeviceKind,
+    Dpo,
+    DpoLoss,
+    Dtype,
+    Evaluation,
+    Format,
+    Freeze,
+    Full,
+    JobSpec,
+    LongRows,
+    Lora,
+    Method,
+    Model,
+    Optimizer,
+    Output,
+    Pretrain,
+    Qlora,
+    QuantType,
+    Resources,
+    Schedule,
+    Sft,
+    Stage,
+    TrainingSpec,
+    TrainOn,
+)
+from ftd.validate import check
+
+GPU, CPU = DeviceKind.GPU, DeviceKind.CPU
+SPEC = TrainingSpec(model=Model(path="/m"), data=Data(train=(DataSource("/d/a.jsonl"),)))
+LORA = Lora(
+    rank=8, alpha=16.0, dropout=0.0, target_modules=("all-linear",), modules_to_save=(), rslora=False, dora=False
+)
+INFO = ModelInfo({"num_hidden_layers": 4, "max_position_embeddings": 8192}, has_chat_template=True)
+
+
+def resolved(device: DeviceKind = GPU, model: ModelInfo | None = INFO, **changes: object) -> TrainingSpec:
+    return resolve(replace(SPEC, **changes), device, model)  # type: ignore[arg-type]
+
+
+def test_every_default_of_the_smallest_spec_on_a_gpu() -> None:
+    assert resolved() == TrainingSpec(
+        model=Model(path="/m", dtype=Dtype.BF16, attention=Attention.SDPA),
+        data=Data(
+            train=(DataSource("/d/a.jsonl", weight=1.0),),
+            eval_split=0.0,
+            max_length=2048,
+            long_rows=LongRows.TRUNCATE,
+            packing=False,
+        ),
+        optimizer=Optimizer("adamw_torch_fused", 1e-4, 0.0, 0.9, 0.999, 1e-8, 1.0),
+        schedule=Schedule(epochs=3.0, name="cosine", warmup_ratio=0.03),
+        batch=Batch(micro_batch=1, global_batch=8),
+        compute=Compute(precision=Dtype.BF16, gradient_checkpointing=True),
+        evaluation=Evaluation(cadence=Cadence.NEVER),
+        checkpoints=Checkpoints(cadence=Cadence.EPOCH, keep=2),
+        output=Output(),
+        stage=Sft(train_on=TrainOn.ASSISTANT),
+        method=LORA,
+        resources=Resources(device=GPU, gpus=1),
+        seed=42,
+    )
+
+
+def test_a_cpu_computes_in_fp32_and_keeps_activations() -> None:
+    made = resolved(CPU)
+    assert made.model.dtype is Dtype.FP32
+    assert made.compute == Compute(precision=Dtype.FP32, gradient_checkpointing=False)
+    assert made.resources == Resources(device=CPU)
+
+
+@pytest.mark.parametrize("method", [Full(), Freeze()])
+def test_weights_trained_whole_are_fp32(method: Method) -> None:
+    made = resolved(method=method)
+    assert made.model.dtype is Dtype.FP32
+    assert made.compute.precision is Dtype.BF16
+
+
+@pytest.mark.parametrize(
+    ("stage", "method", "rate"),
+    [
+        (Sft(), Lora(), 1e-4),
+        (Pretrain(), Qlora(), 1e-4),
+        (Sft(), Full(), 1e-5),
+        (Pretrain(), Freeze(), 1e-5),
+        (Dpo(), Lora(), 5e-6),
+        (Dpo(), Full(), 5e-6),
+    ],
+)
+def test_the_rate_fits_the_stage_and_the_method(stage: Stage, method: Method, rate: float) -> None:
+    assert resolved(stage=stage, method=method).optimizer.learning_rate == rate
+
+
+def test_qlora_has_the_same_adapter_without_dora() -> None:
+    expected = Qlora(lora=replace(LORA, dora=None), quant_type=QuantType.NF4, double_quant=True)
+    assert resolved(method=Qlora()).method == expected
+    assert resolved(method=Qlora(lora=Lora(dora=False))).method == expected
+
+
+def test_alpha_is_twice_the_rank_that_is_given() -> None:
+    made = resolved(method=Lora(rank=32)).method
+    assert isinstance(made, Lora)
+    assert made.alpha == 64.0
+
+
+def test_freeze_trains_two_layers_or_what_there_is() -> None:
+    assert resolved(method=Freeze()).method == Freeze(trainable_layers=2)
+    one = ModelInfo({"num_hidden_layers": 1}, has_chat_template=True)
+    assert resolved(model=one, method=Freeze()).method == Freeze(trainable_layers=1)
+
+
+def test_rows_are_no_longer_than_the_model_reads() -> None:
+    short = ModelInfo({"n_positions": 1024}, has_chat_template=True)
+    assert resolved(model=short).data.max_length == 1024
+    assert resolved(model=None).data.max_length == 2048
+
+
+def test_dpo_has_its_own_fields_and_no_packing() -> None:
+    made = resolved(stage=Dpo(), data=replace(SPEC.data, packing=False))
+    assert made.stage == Dpo(beta=0.1, loss=DpoLoss.SIGMOID, label_smoothing=0.0)
+    assert made.data.packing is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "smoothing"), [(DpoLoss.SIGMOID, 0.0), (DpoLoss.ROBUST, 0.0), (DpoLoss.HINGE, None), (DpoLoss.IPO, None)]
+)
+def test_label_smoothing_is_set_where_the_loss_has_it(loss: DpoLoss, smoothing: float | None) -> None:
+    assert resolved(stage=Dpo(loss=loss)).stage == Dpo(beta=0.1, loss=loss, label_smoothing=smoothing)
+
+
+def test_pretrain_packs() -> None:
+    assert resolved(stage=Pretrain()).data.packing is True
+    assert resolved(stage=Pretrain(), data=replace(SPEC.data, packing=False)).data.packing is False
+
+
+def test_max_steps_takes_the_place_of_epochs() -> None:
+    made = resolved(schedule=Schedule(max_steps=10)).schedule
+    assert made == Schedule(max_steps=10, name="cosine", warmup_ratio=0.03)
+
+
+def test_warmup_steps_take_the_place_of_the_ratio() -> None:
+    assert resolved(schedule=Schedule(warmup_steps=0)).schedule == Schedule(epochs=3.0, name="cosine", warmup_steps=0)
+
+
+def test_a_constant_schedule_has_no_warmup() -> None:
+    made = resolved(schedule=Schedule(name="constant", warmup_ratio=0.0)).schedule
+    assert made == Schedule(epochs=3.0, name="constant")
+
+
+@pytest.mark.parametrize("name", ["sgd", "adafactor"])
+def test_optimizers_without_averages_have_no_betas(name: str) -> None:
+    made = resolved(optimizer=Optimizer(name=name)).optimizer
+    assert made == Optimizer(name=name, learning_rate=1e-4, weight_decay=0.0, max_grad_norm=1.0)
+
+
+def test_the_global_batch_grows_with_devices_and_micro_batch() -> None:
+    made = resolved(batch=Batch(micro_batch=3), resources=Resources(gpus=2))
+    assert made.batch == Batch(micro_batch=3, global_batch=48)
+    assert made.resources == Resources(device=GPU, gpus=2)
+
+
+def test_evaluation_data_is_evaluated_each_epoch() -> None:
+    data = replace(SPEC.data, eval=(DataSource("/d/e.txt"),), eval_split=0.0)
+    made = resolved(data=data, batch=Batch(micro_batch=4))
+    assert made.evaluation == Evaluation(cadence=Cadence.EPOCH, micro_batch=4)
+    assert made.data.eval_split is None
+    assert made.data.eval == (DataSource("/d/e.txt", format=Format.TEXT, weight=1.0),)
+    held_back = resolved(data=replace(SPEC.data, eval_split=0.1))
+    assert held_back.evaluation == Evaluation(cadence=Cadence.EPOCH, micro_batch=1)
+
+
+def test_no_evaluation_has_no_batch() -> None:
+    data = replace(SPEC.data, eval_split=0.1)
+    assert resolved(data=data, evaluation=Evaluation(cadence=Cadence.NEVER)).evaluation == Evaluation(
+        cadence=Cadence.NEVER
+    )
+
+
+def test_what_is_given_stays_even_if_it_is_zero() -> None:
+    given = TrainingSpec(
+        model=Model(hub_id="a/b", revision="v1", dtype=Dtype.FP16, attention=Attention.EAGER),
+        data=Data(
+            train=(DataSource("/a.csv", Format.ALPACA, Columns(input="q"), 0.5, 10),),
+            eval_split=0.0,
+            chat_template_path="/t.jinja",
+            max_length=64,
+            long_rows=LongRows.DROP,
+            packing=True,
+        ),
+        optimizer=Optimizer("adamw_torch", 0.5, 0.1, 0.0, 0.0, 1e-6, 0.0),
+        schedule=Schedule(epochs=0.5, name="linear", warmup_steps=0),
+        batch=Batch(micro_batch=2, global_batch=4),
+        compute=Compute(precision=Dtype.FP16, gradient_checkpointing=False),
+        evaluation=Evaluation(cadence=Cadence.NEVER),
+        checkpoints=Checkpoints(cadence=Cadence.STEPS, every_steps=3, keep=1),
+        output=Output(path="/out"),
+        stage=Sft(train_on=TrainOn.ALL),
+        method=Lora(4, 1.0, 0.5, ("q",), ("head",), rslora=True, dora=True),
+        resources=Resources(device=GPU, gpus=2, memory_bytes=10, gpu_uuids=("a", "b")),
+        seed=0,
+    )
+    assert resolve(given, GPU, None) == given
+
+
+@pytest.mark.parametrize("device", list(DeviceKind))
+@pytest.mark.parametrize("stage", [None, Sft(), Pretrain(), Dpo(), Dpo(loss=DpoLoss.IPO)])
+@pytest.mark.parametrize("method", [None, Lora(), Qlora(), Full(), Freeze()])
+def test_a_resolved_spec_is_valid_and_final(device: DeviceKind, stage: Stage | None, method: Method | None) -> None:
+    once = resolved(device, stage=stage, method=method)
+    assert check(JobSpec(training=once), device) == []
+    assert resolve(once, device, INFO) == once
