@@ -111,7 +111,7 @@ def end_marked(mark: str, seconds: float) -> bool:
 def _marked(mark: str) -> list[Process]:
     entry = f"{MARK}={mark}".encode()
     found = []
-    for pid in (int(each.name) for each in os.scandir("/proc") if each.name.isdecimal()):
+    for pid in (int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal()):
         identity = identify(pid)
         if identity is not None and _has(pid, entry):
             process = Process.pin(identity)

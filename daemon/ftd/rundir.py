@@ -97,7 +97,8 @@ class RunDirectory:
         except OSError:
             return []
         try:
-            matches = [_CHECKPOINT.fullmatch(entry.name) for entry in os.scandir(folder)]
+            with os.scandir(folder) as entries:
+                matches = [_CHECKPOINT.fullmatch(entry.name) for entry in entries]
         finally:
             os.close(folder)
         return sorted(((int(match[1]), match[0]) for match in matches if match), reverse=True)

@@ -79,7 +79,7 @@ def reap() -> tuple[dict[int, int], bool]:
 
 def _descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
-    for pid in (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal()):
+    for pid in (int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal()):
         # A process that ends meanwhile is no loss: its children come to us and are found the next time.
         with contextlib.suppress(OSError):
             children.setdefault(int(_stat(pid)[_PARENT]), []).append(pid)

@@ -110,7 +110,7 @@ class Attempt:
         entry = f"FINETUNED_ATTEMPT={self.mark}".encode()
         return [
             pid
-            for pid in map(int, filter(str.isdecimal, (each.name for each in os.scandir("/proc"))))
+            for pid in map(int, filter(str.isdecimal, (each.name for each in Path("/proc").iterdir())))
             if entry in _environment(pid)
         ]
 
