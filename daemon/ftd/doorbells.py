@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from asyncinotify import Inotify, Mask, Watch
@@ -84,18 +84,12 @@ class Doorbells:
                 self._unwatch(directory)
 
     def _watch(self, directory: Path) -> None:
-        # Without a watch the bell still rings once a second.
-        try:
+        # Without a watch the bell still rings once a second. ValueError: `run` has ended.
+        with suppress(OSError, ValueError):
             self._watches[directory] = self._inotify.add_watch(directory, _EVENTS)
-        except OSError:
-            return
 
     def _unwatch(self, directory: Path) -> None:
-        watch = self._watches.pop(directory, None)
-        if watch is None:
-            return
-        try:
-            self._inotify.rm_watch(watch)
-        # The directory was deleted, and its watch with it.
-        except (OSError, KeyError):
-            return
+        # OSError: the directory was deleted, and its watch with it.
+        with suppress(OSError, ValueError):
+            if (watch := self._watches.pop(directory, None)) is not None:
+                self._inotify.rm_watch(watch)
