@@ -40,16 +40,20 @@ PRIVATE_FIELDS = frozenset(
 LONG_FIELDS = frozenset({"resolved", "transitions", "attempts"})
 
 
-def to_proto(record: DataclassInstance, message_cls: type[M]) -> M:
-    """The record as a new message of a class with the same fields."""
+def to_proto(record: DataclassInstance, message_cls: type[M], left_out: Collection[str] = ()) -> M:
+    """The record as a new message of a class with the same fields, those in `left_out` excepted."""
     message = message_cls()
-    _fill(message, record)
+    _fill(message, record, left_out)
     return message
 
 
-def from_proto(cls: type[R], message: Message) -> R:
-    """The message as a record. An enum number without a name here reads as unset; see `read_spec`."""
-    return cls(**{name: _read(message, name, slot) for name, slot in _slots(cls).items()})
+def from_proto(cls: type[R], message: Message, **given: Any) -> R:
+    """The message as a record; `given` are fields that the message does not have.
+
+    An enum number without a name here reads as unset; see `read_spec`.
+    """
+    read = {name: _read(message, name, slot) for name, slot in _slots(cls).items() if name not in given}
+    return cls(**read, **given)
 
 
 def encode(record: DataclassInstance, message_cls: type[M]) -> bytes:
