@@ -7,6 +7,7 @@ import is reported only because the frame of `rank` stands before torch is loade
 from __future__ import annotations
 
 import os
+import warnings
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2
@@ -23,6 +24,8 @@ def body(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankRe
     """Sets the process up, loads the training stack, trains. Raises what `failure.classify` understands."""
     report.phase(event_pb2.PHASE_LOADING_MODEL)
     set_environment(bootstrap)
+    # These tell the authors of libraries about each other; a job's log is read by its owner.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     from fttrain.recipe import train
 
     return train(bootstrap, report)

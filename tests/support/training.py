@@ -28,10 +28,13 @@ QUESTIONS = [
     ("What is a journal?", "A file that only grows."),
 ]
 
+REJECTED = "Nobody knows."
+
 # Every field that applies to LoRA SFT on a CPU, as the daemon resolves it; tests say what they change.
 RESOLVED = """
 data { max_length: 128 long_rows: LONG_ROWS_TRUNCATE packing: false }
-optimizer { name: "adamw_torch" learning_rate: 5e-3 weight_decay: 0 beta1: 0.9 beta2: 0.999 epsilon: 1e-8 max_grad_norm: 1 }
+optimizer { name: "adamw_torch" learning_rate: 5e-3 weight_decay: 0 beta1: 0.9 beta2: 0.999 epsilon: 1e-8 }
+optimizer { max_grad_norm: 1 }
 schedule { max_steps: 8 name: "cosine" warmup_ratio: 0.1 }
 batch { micro_batch: 2 global_batch: 4 }
 compute { precision: DTYPE_FP32 gradient_checkpointing: false }
@@ -54,15 +57,16 @@ METHODS = {
 }
 
 
-def resolved_spec(model: Path, stage: str = "sft", method: str = "lora", changes: str = "") -> training_pb2.TrainingSpec:
+def resolved_spec(
+    model: Path, stage: str = "sft", method: str = "lora", changes: str = ""
+) -> training_pb2.TrainingSpec:
     """A resolved spec; `changes` is text format and overrides single fields."""
-    spec = text_format.Parse(f"{RESOLVED}{STAGES[stage]}{METHODS[method]}", training_pb2.TrainingSpec())
+    spec = text_format.Merge(f"{RESOLVED}{STAGES[stage]}{METHODS[method]}", training_pb2.TrainingSpec())
     spec.model.path = str(model)
     spec.model.dtype = training_pb2.DTYPE_FP32
     spec.model.attention = training_pb2.ATTENTION_SDPA
     spec.data.train.add(path="/data/questions.jsonl")
-    spec.MergeFrom(text_format.Parse(changes, training_pb2.TrainingSpec()))
-    return spec
+    return text_format.Merge(changes, spec)
 
 
 def bootstrap(run: Path, spec: training_pb2.TrainingSpec, prepared: Path, **fields: Any) -> trainer_pb2.Bootstrap:
@@ -74,7 +78,7 @@ def bootstrap(run: Path, spec: training_pb2.TrainingSpec, prepared: Path, **fiel
         attempt=fields.pop("attempt", 1),
         run_directory=str(run),
         spec=spec,
-        device_ids=["cpu"],
+        device_ids=["cpu"] * fields.pop("ranks", 1),
         prepared_directory=str(prepared),
         threads=1,
         daemon_version="0.1.0",
@@ -85,17 +89,18 @@ def bootstrap(run: Path, spec: training_pb2.TrainingSpec, prepared: Path, **fiel
     return message
 
 
-def messages() -> list[list[dict[str, str]]]:
-    """The questions as conversations."""
-    return [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in QUESTIONS]
+def turn(role: str, content: str) -> list[dict[str, str]]:
+    """A conversation of one turn."""
+    return [{"role": role, "content": content}]
 
 
 def sft_rows(tokenizer: Any) -> list[dict[str, list[int]]]:
-    """Conversations with the loss on the assistant's turn, its end mark included and the line end after it not."""
+    """Conversations with the loss on what the assistant's turn adds."""
     rows = []
-    for turns in messages():
-        prompt = tokenizer.apply_chat_template(turns[:1], add_generation_prompt=True, return_dict=False)
-        whole = tokenizer.apply_chat_template(turns, return_dict=False)
+    for question, answer in QUESTIONS:
+        turns = turn("user", question)
+        prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        whole = tokenizer.apply_chat_template(turns + turn("assistant", answer), return_dict=False)
         rows.append({"input_ids": whole, "labels": [-100] * len(prompt) + whole[len(prompt) :]})
     return rows
 
@@ -107,14 +112,14 @@ def text_rows(tokenizer: Any) -> list[dict[str, list[int]]]:
 
 
 def preference_rows(tokenizer: Any) -> list[dict[str, list[int]]]:
-    """The right answer against the next question's."""
+    """The right answer against one that is none."""
     rows = []
-    for (question, chosen), (_, rejected) in zip(QUESTIONS, QUESTIONS[1:] + QUESTIONS[:1], strict=True):
-        turns = [{"role": "user", "content": question}]
+    for question, chosen in QUESTIONS:
+        turns = turn("user", question)
         prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
         answers = {}
-        for name, answer in (("chosen_ids", chosen), ("rejected_ids", rejected)):
-            whole = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": answer}], return_dict=False)
+        for name, answer in (("chosen_ids", chosen), ("rejected_ids", REJECTED)):
+            whole = tokenizer.apply_chat_template(turns + turn("assistant", answer), return_dict=False)
             answers[name] = whole[len(prompt) :]
         rows.append({"prompt_ids": prompt, **answers})
     return rows
@@ -134,7 +139,7 @@ def prepare(folder: Path, rows: Sequence[dict[str, list[int]]], evaluation: Sequ
 
 
 def start_rank(message: trainer_pb2.Bootstrap, **environment: str) -> subprocess.Popen[bytes]:
-    """A rank as the keeper starts it: its own process, the Bootstrap on its standard input, no inherited environment."""
+    """A rank as the keeper starts it: its own process and environment, the Bootstrap on its standard input."""
     rank = subprocess.Popen(
         [sys.executable, "-m", "fttrain.train"],
         stdin=subprocess.PIPE,
@@ -144,6 +149,8 @@ def start_rank(message: trainer_pb2.Bootstrap, **environment: str) -> subprocess
     assert rank.stdin is not None
     rank.stdin.write(message.SerializeToString())
     rank.stdin.close()
+    # Else communicate() would flush it.
+    rank.stdin = None
     return rank
 
 
