@@ -1,7 +1,7 @@
 """Reading journals: runs of whole, verified records as raw bytes.
 
     reader = JournalReader(path)                  one per file, may be shared by any number of subscribers
-    run = await reader.fetch(after_seq, limit)    Run(data, first_seq, count); an empty run: nothing there yet
+    run = await reader.fetch(after_seq, limit)    Run(data, first_seq, count, at_end); empty: nothing there yet
 
 A record is `0a <varint length> <message> 15 <crc32, little endian>`, so `Run.data` is a valid StreamMetricsResponse as
 it is. `seq` is the record's number from 1. The reader must never return a record that is torn or wrong, and never block
@@ -41,11 +41,12 @@ class JournalCorrupt(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Consecutive records: their framed bytes, the seq of the first, how many."""
+    """Consecutive records: their framed bytes, the seq of the first, how many; and whether there were no more."""
 
     data: bytes
     first_seq: int
     count: int
+    at_end: bool
 
     @property
     def last_seq(self) -> int:
@@ -80,7 +81,7 @@ class JournalReader:
 
         Raises JournalCorrupt when the record after `after_seq` is damaged, or one before it.
         """
-        empty = Run(b"", after_seq + 1, 0)
+        empty = Run(b"", after_seq + 1, 0, at_end=True)
         file = self._open()
         if file is None:
             return empty
@@ -88,11 +89,11 @@ class JournalReader:
             offset = self._find(file, after_seq)
             if offset is None:
                 return empty
-            data, count = self._records(file, after_seq, offset, limit)
+            run = self._records(file, after_seq, offset, limit)
         finally:
             os.close(file)
-        self._remember(after_seq + count, offset + len(data))
-        return Run(data, after_seq + 1, count)
+        self._remember(run.last_seq, offset + len(run.data))
+        return run
 
     async def count(self) -> int:
         """Number of records now."""
@@ -130,25 +131,24 @@ class JournalReader:
         offset = self._places[seq]
         while seq < after_seq:
             step = min(after_seq - seq, _STRIDE - seq % _STRIDE)
-            data, count = self._records(file, seq, offset, step)
-            if not count:
+            run = self._records(file, seq, offset, step)
+            if not run.count:
                 return None
-            seq, offset = seq + count, offset + len(data)
+            seq, offset = run.last_seq, offset + len(run.data)
             self._remember(seq, offset)
         return offset
 
-    def _records(self, file: int, seq: int, offset: int, limit: int) -> tuple[bytes, int]:
+    def _records(self, file: int, seq: int, offset: int, limit: int) -> Run:
         for size in (_AT_ONCE, _BLOCK):
             block = os.pread(file, size, offset)
             last = offset + len(block) >= os.fstat(file).st_size
             end, count, damaged = _walk(block, last, limit)
-            if count:
-                return block[:end], count
-            if damaged:
+            if damaged and not count:
                 raise JournalCorrupt(f"{self._path.name} is damaged at record {seq + 1}, byte {offset}")
-            if last:
+            if count or last:
                 break
-        return b"", 0
+        # What is left of the last block is torn, unless it was the limit that ended the run.
+        return Run(block[:end], seq + 1, count, at_end=last and not damaged and (count < limit or end == len(block)))
 
     def _remember(self, seq: int, offset: int) -> None:
         with self._lock:

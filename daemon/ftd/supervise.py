@@ -87,4 +87,4 @@ class _Follower:
         except JournalCorrupt as error:
             self._readable = False
             log.warning("a journal is damaged", job=self._job_id, error=str(error))
-        return Run(b"", self.progress.last_seq + 1, 0)
+        return Run(b"", self.progress.last_seq + 1, 0, at_end=True)

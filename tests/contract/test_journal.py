@@ -44,11 +44,15 @@ def notice(attempt: int, length: int = 5) -> event_pb2.TrainingEvent:
 
 def read_all(reader: JournalReader, after_seq: int = 0, limit: int = 3) -> Iterator[event_pb2.TrainingEvent]:
     """Every event there is; raises what the reader raises, after the events before it."""
+    at_end = False
     while (run := reader.read(after_seq, limit)).count:
+        assert not at_end
+        at_end = run.at_end
         events = metric_service_pb2.StreamMetricsResponse.FromString(run.data).events
         assert (run.first_seq, run.count) == (after_seq + 1, len(events))
         yield from events
         after_seq = run.last_seq
+    assert run.at_end
 
 
 @IN_FOLDER

@@ -14,7 +14,7 @@ from ftd.report import fold, started
 
 def run(*events: event_pb2.TrainingEvent, first_seq: int = 1) -> Run:
     data = metric_service_pb2.StreamMetricsResponse(events=events).SerializeToString()
-    return Run(data, first_seq, len(events))
+    return Run(data, first_seq, len(events), at_end=True)
 
 
 def begin(first: int = 0, total: int = 100, attempt: int = 1) -> event_pb2.TrainingEvent:
