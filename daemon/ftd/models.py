@@ -29,11 +29,12 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json"
 
 
 @dataclass(frozen=True, slots=True)
-class ModelPolicy:
-    """What the host's owner lets a model do."""
+class HostPolicy:
+    """What the host's owner lets a job do."""
 
     allow_remote_code: bool = False
     allow_pickle: bool = False
+    allow_hub: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class ModelInfo:
         return None
 
 
-def read_model(path: str, roots: Roots, policy: ModelPolicy) -> tuple[ModelInfo | None, list[str]]:
+def read_model(path: str, roots: Roots, policy: HostPolicy) -> tuple[ModelInfo | None, list[str]]:
     """The model at `path` and everything that is wrong with it; the model is None if it cannot be described."""
     try:
         folder = roots.open(path, "folder")
@@ -120,7 +121,7 @@ def _no_config(names: Collection[str]) -> str:
     return "has no config.json; accepted is the folder of a transformers model: config.json, *.safetensors, tokenizer"
 
 
-def _weights(folder: _Folder, policy: ModelPolicy) -> Iterator[str]:
+def _weights(folder: _Folder, policy: HostPolicy) -> Iterator[str]:
     if any(name.endswith(".safetensors") for name in folder.names):
         found: list[str] = []
         shards = (folder.json(_INDEX, _INDEX_LIMIT, found) or {}).get("weight_map")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ftd.models import ModelInfo, ModelPolicy, read_model
+from ftd.models import ModelInfo, HostPolicy, read_model
 from ftd.paths import Roots
 
 CONFIG = {"model_type": "llama", "num_hidden_layers": 4, "max_position_embeddings": 256}
-STRICT = ModelPolicy()
+STRICT = HostPolicy()
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def problems(folder: Path, policy: ModelPolicy = STRICT) -> list[str]:
+def problems(folder: Path, policy: HostPolicy = STRICT) -> list[str]:
     return read_model(str(folder), Roots((folder.parent,)), policy)[1]
 
 
@@ -120,7 +120,7 @@ def test_pickled_weights_need_the_hosts_permission(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     text = "has its weights in pytorch_model.bin, which may run code when they are read; accepted are *.safetensors"
     assert problems(model) == [text]
-    assert problems(model, ModelPolicy(allow_pickle=True)) == []
+    assert problems(model, HostPolicy(allow_pickle=True)) == []
 
 
 def test_code_of_its_own_needs_the_hosts_permission(model: Path) -> None:
@@ -130,7 +130,7 @@ def test_code_of_its_own_needs_the_hosts_permission(model: Path) -> None:
         "accepted is a model that transformers knows"
     )
     assert problems(model) == [text]
-    assert problems(model, ModelPolicy(allow_remote_code=True)) == []
+    assert problems(model, HostPolicy(allow_remote_code=True)) == []
 
 
 def test_missing_shards_are_named(model: Path) -> None:

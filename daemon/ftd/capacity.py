@@ -1,0 +1,129 @@
+"""Whether the host has the devices a training asks for: enough of them, the named ones, and large enough.
+
+What is free just now is the scheduler's question; this one is whether the job could ever start. A training that is too
+large is told what would make it small enough. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from ftd.errors import Violation
+from ftd.records import MemoryEstimate
+from ftd.resolve import resolve
+from ftd.spec import DeviceKind, Freeze, Full, Qlora, Resources, TrainingSpec
+from ftsched.fit import suits
+from ftsched.model import Ask, Device
+
+Estimator = Callable[[TrainingSpec], MemoryEstimate]
+# Shorter rows are seldom worth training on.
+SHORTEST_ADVISED = 512
+
+
+def device_kind(resources: Resources, devices: Sequence[Device]) -> DeviceKind:
+    """What a job runs on: as it asks, else a GPU if the host has one."""
+    has_gpu = any(device.kind == DeviceKind.GPU for device in devices)
+    return resources.device or (DeviceKind.GPU if has_gpu else DeviceKind.CPU)
+
+
+def missing_devices(resources: Resources, kind: DeviceKind, devices: Sequence[Device]) -> Iterator[Violation]:
+    """Devices that are asked for and are not on this host."""
+    if kind is DeviceKind.CPU:
+        return
+    gpus = [device.id for device in devices if device.kind == DeviceKind.GPU]
+    if not gpus:
+        yield Violation("training.resources.device", "is gpu, but this host has no GPU; accepted is cpu")
+        return
+    wanted = resources.gpus or 1
+    if wanted > len(gpus):
+        accepted = f"1 to {len(gpus)}" if len(gpus) > 1 else "1"
+        has = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}"
+        yield Violation("training.resources.gpus", f"is {wanted}, but this host has {has}; accepted is {accepted}")
+    unknown = [uuid for uuid in resources.gpu_uuids if uuid not in gpus]
+    if unknown:
+        text = f"names {', '.join(unknown)}, which this host does not have; accepted are {', '.join(gpus)}"
+        yield Violation("training.resources.gpu_uuids", text)
+
+
+def too_large(
+    training: TrainingSpec, estimate: MemoryEstimate, devices: Sequence[Device], estimator: Estimator
+) -> Iterator[Violation]:
+    """Whether a resolved training needs more memory than the devices it may run on have in all."""
+    resources = training.resources
+    kind = resources.device or DeviceKind.CPU
+    ask = Ask(kind.value, resources.gpus or 1, estimate.reserve_bytes, resources.gpu_uuids)
+    if sum(suits(device, ask) for device in devices) >= ask.devices:
+        return
+    able = [device for device in devices if suits(device, replace(ask, bytes_per_device=0))]
+    largest = sorted((device.total_bytes for device in able), reverse=True)[ask.devices - 1]
+    has = f"the largest device has {_gib(largest)}"
+    if ask.devices > 1:
+        has = f"the smallest of the {ask.devices} largest devices has {_gib(largest)}"
+    if resources.memory_bytes is not None:
+        text = f"is {_gib(ask.bytes_per_device)}, but {has}; accepted is up to that, or nothing: it is estimated then"
+        yield Violation("training.resources.memory_bytes", text)
+        return
+    terms = sorted(estimate.terms, key=lambda term: term.bytes, reverse=True)[:2]
+    made_of = " and ".join(f"{term.name} {_gib(term.bytes)}" for term in terms)
+    needs = f"needs about {_gib(ask.bytes_per_device)} on each device ({made_of}), but {has}"
+    yield Violation("training.resources", f"{needs}; {_advice(training, largest, estimator)}")
+
+
+def _advice(training: TrainingSpec, limit: int, estimator: Estimator) -> str:
+    """The smallest set of changes that makes it fit, the ones that change the result least first."""
+    needed = estimator(training).reserve_bytes
+    names: list[str] = []
+    for change in (_smaller_micro_batch, _recomputation, _quantised, _shorter):
+        changed = change(training)
+        if changed is None or (less := estimator(changed[1]).reserve_bytes) >= needed:
+            continue
+        names.append(changed[0])
+        training, needed = changed[1], less
+        if needed <= limit:
+            return f"it would need {_gib(needed)} with {', '.join(names)}"
+    if not names:
+        return "accepted is a smaller model"
+    return f"even with {', '.join(names)} it would need {_gib(needed)}; accepted is a smaller model"
+
+
+Change = tuple[str, TrainingSpec] | None
+
+
+def _smaller_micro_batch(training: TrainingSpec) -> Change:
+    evaluation = training.evaluation
+    if training.batch.micro_batch == 1 and evaluation.micro_batch in (None, 1):
+        return None
+    small = replace(
+        training,
+        batch=replace(training.batch, micro_batch=1),
+        evaluation=replace(evaluation, micro_batch=evaluation.micro_batch and 1),
+    )
+    return "batch.micro_batch 1", small
+
+
+def _recomputation(training: TrainingSpec) -> Change:
+    if training.compute.gradient_checkpointing:
+        return None
+    compute = replace(training.compute, gradient_checkpointing=True)
+    return "compute.gradient_checkpointing true", replace(training, compute=compute)
+
+
+def _quantised(training: TrainingSpec) -> Change:
+    method = training.method
+    if isinstance(method, Qlora) or training.resources.device is None:
+        return None
+    model = replace(training.model, dtype=None) if isinstance(method, Full | Freeze) else training.model
+    qlora = Qlora(lora=None if isinstance(method, Full | Freeze) else method)
+    return "the method qlora", resolve(replace(training, model=model, method=qlora), training.resources.device, None)
+
+
+def _shorter(training: TrainingSpec) -> Change:
+    half = (training.data.max_length or 0) // 2
+    if half < SHORTEST_ADVISED:
+        return None
+    return f"data.max_length {half}", replace(training, data=replace(training.data, max_length=half))
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,205 @@
+"""The door for jobs: everything that can be known of a spec before anything is queued, all problems at once.
+
+Joins the checks of the text (`ftd.validate`), of the files it names, of the model and of the devices, then spells out
+the training and estimates its memory. Reads files, so it blocks: call it in a thread. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from ftd import memory
+from ftd.capacity import device_kind, missing_devices, too_large
+from ftd.errors import InvalidSpec, Violation
+from ftd.limits import is_data_path, is_usable_path
+from ftd.models import HostPolicy, ModelInfo, read_model
+from ftd.names import default_name
+from ftd.paths import PathRefused, PathRoots, Roots
+from ftd.records import MemoryEstimate
+from ftd.resolve import resolve
+from ftd.spec import (
+    Attention,
+    Data,
+    DataSource,
+    DeviceKind,
+    Format,
+    Freeze,
+    JobSpec,
+    Model,
+    Output,
+    Pretrain,
+    TrainingSpec,
+)
+from ftd.validate import check
+from ftsched.model import Device
+
+DEFAULT_PROJECT = "default"
+_TEMPLATE_BYTES = 1024**2
+# Enough of a file to see the first row of nearly any; the preparation reads the rest.
+_PEEKED_BYTES = 65536
+_CHAT_FORMATS = (Format.ALPACA, Format.SHAREGPT, Format.MESSAGES)
+_CHAT_COLUMNS = {"messages", "conversations", "instruction"}
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a good spec becomes: its names, the training with every default, and its memory at max_length."""
+
+    name: str
+    project: str
+    resolved: TrainingSpec
+    estimate: MemoryEstimate
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Takes specs for a host with these folders and this policy."""
+
+    roots: PathRoots
+    policy: HostPolicy
+
+    def accept(self, spec: JobSpec, devices: Sequence[Device]) -> Accepted:
+        """Checks and resolves a spec. Raises InvalidSpec with every violation that can be found."""
+        training = spec.training
+        device = device_kind(training.resources, devices)
+        model, found = self._model(training)
+        violations = [
+            *check(spec, device),
+            *found,
+            *self._sources(training, model),
+            *self._template_file(training.data),
+            *self._output(training.output),
+            *_beyond_model(training, model),
+            *_attention(training.model, device),
+            *missing_devices(training.resources, device, devices),
+        ]
+        if violations:
+            raise InvalidSpec(violations)
+        resolved = resolve(training, device, model)
+        config = model.config if model else {}
+
+        def estimate(changed: TrainingSpec) -> MemoryEstimate:
+            return memory.estimate(changed, config, changed.data.max_length or 0)
+
+        needed = estimate(resolved)
+        if too_big := list(too_large(resolved, needed, devices, estimate)):
+            raise InvalidSpec(too_big)
+        return Accepted(spec.name or default_name(resolved), spec.project or DEFAULT_PROJECT, resolved, needed)
+
+    def estimate(self, resolved: TrainingSpec, sequence_length: int) -> MemoryEstimate:
+        """Memory at the longest sequence the data has, in tokens. Raises InvalidSpec if the model is gone."""
+        model, violations = self._model(resolved)
+        if violations:
+            raise InvalidSpec(violations)
+        return memory.estimate(resolved, model.config if model else {}, sequence_length)
+
+    def _model(self, training: TrainingSpec) -> tuple[ModelInfo | None, list[Violation]]:
+        """The model, None if its folder is not on this host, and what is wrong with it."""
+        path = training.model.path
+        if path is None and training.model.hub_id is not None:
+            return None, list(_hub(training, self.policy))
+        if path is None or not is_usable_path(path):
+            return None, []
+        model, problems = read_model(path, self.roots.models, self.policy)
+        return model, [Violation("training.model.path", problem) for problem in problems]
+
+    def _sources(self, training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation]:
+        data = training.data
+        conversations = ""
+        for split in ("train", "eval"):
+            for index, source in enumerate(getattr(data, split)):
+                if not is_data_path(source.path):
+                    continue
+                where = f"data.{split}[{index}]"
+                try:
+                    row = _first_row(self.roots.data, source.path)
+                except PathRefused as refused:
+                    yield Violation(f"training.{where}.path", str(refused))
+                    continue
+                if not conversations and _is_conversation(source, row):
+                    conversations = where
+        renders = conversations and not isinstance(training.stage, Pretrain)
+        if renders and model and not model.has_chat_template and data.chat_template_path is None:
+            text = f"is missing: {conversations} has conversations, and the model has no chat template of its own"
+            yield Violation("training.data.chat_template_path", f"{text}; accepted is the path of a Jinja template")
+
+    def _template_file(self, data: Data) -> Iterator[Violation]:
+        path = data.chat_template_path
+        if path is None or not is_usable_path(path):
+            return
+        # A template often lies beside a model.
+        roots = Roots((*self.roots.data.folders, *self.roots.models.folders))
+        problem = "is empty; accepted is a Jinja template"
+        try:
+            if roots.read(path, _TEMPLATE_BYTES).strip():
+                return
+        except PathRefused as refused:
+            problem = str(refused)
+        yield Violation("training.data.chat_template_path", problem)
+
+    def _output(self, output: Output) -> Iterator[Violation]:
+        if output.path is None or not is_usable_path(output.path):
+            return
+        problem = "exists already; accepted is a path where nothing is yet"
+        try:
+            self.roots.outputs.check(output.path)
+            if not os.path.lexists(output.path):
+                return
+        except PathRefused as refused:
+            problem = str(refused)
+        yield Violation("training.output.path", problem)
+
+
+def _hub(training: TrainingSpec, policy: HostPolicy) -> Iterator[Violation]:
+    if not policy.allow_hub:
+        text = "is given, but this host does not fetch models from a hub; accepted is model.path"
+        yield Violation("training.model.hub_id", text)
+    elif training.resources.memory_bytes is None:
+        text = "is missing, but a model on a hub cannot be estimated before it is here; accepted is a number of bytes"
+        yield Violation("training.resources.memory_bytes", text)
+
+
+def _first_row(roots: Roots, path: str) -> dict[str, Any]:
+    """The first row of a .jsonl file where it is short; else nothing. Raises PathRefused if the file cannot be used."""
+    with os.fdopen(roots.open(path, "file"), "rb") as file:
+        head = file.read(_PEEKED_BYTES)
+    if not head:
+        raise PathRefused("is empty; accepted is a file with at least one row")
+    try:
+        row = json.loads(head.partition(b"\n")[0]) if PurePosixPath(path).suffix == ".jsonl" else {}
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _is_conversation(source: DataSource, row: dict[str, Any]) -> bool:
+    """Whether rows need a chat template, as far as the spec or the first row tells."""
+    if source.format in (None, Format.PREFERENCE):
+        return bool(_CHAT_COLUMNS & row.keys()) or isinstance(row.get("chosen"), list | dict)
+    return source.format in _CHAT_FORMATS
+
+
+def _beyond_model(training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation]:
+    """More tokens or layers than the model has."""
+    length, method = training.data.max_length, training.method
+    longest, layers = (model.max_length, model.layers) if model else (None, None)
+    if length is not None and longest is not None and length > longest:
+        text = f"is {length}, but the model reads at most {longest} tokens; accepted is 8 to {longest}"
+        yield Violation("training.data.max_length", text)
+    wanted = method.trainable_layers if isinstance(method, Freeze) else None
+    if wanted is not None and layers is not None and wanted > layers:
+        text = f"is {wanted}, but the model has {layers} layers; accepted is 1 to {layers}"
+        yield Violation("training.freeze.trainable_layers", text)
+
+
+def _attention(model: Model, device: DeviceKind) -> Iterator[Violation]:
+    wanted = model.attention is Attention.FLASH_ATTENTION_2 and device is DeviceKind.GPU
+    if wanted and importlib.util.find_spec("flash_attn") is None:
+        text = "is flash_attention_2, but the package flash-attn is not installed here; accepted is sdpa or eager"
+        yield Violation("training.model.attention", text)

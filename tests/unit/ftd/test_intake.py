@@ -1,0 +1,296 @@
+"""What becomes of a spec at the door, and what a user reads when it is turned away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftd.errors import InvalidSpec
+from ftd.intake import Intake
+from ftd.models import HostPolicy
+from ftd.paths import PathRoots, Roots
+from ftd.spec import (
+    Attention,
+    Batch,
+    Columns,
+    Data,
+    DataSource,
+    DeviceKind,
+    Dpo,
+    Format,
+    Freeze,
+    JobSpec,
+    Lora,
+    Model,
+    Output,
+    Pretrain,
+    Resources,
+    TrainingSpec,
+)
+from ftsched.model import Device
+
+GIB = 2**30
+CPU = Device("cpu", "host", "cpu", "CPU", -1, 64 * GIB, 0)
+GPU = Device("GPU-a", "host", "gpu", "Large", 0, 80 * GIB, 0)
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+    "vocab_size": 4096,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+
+
+class Host:
+    """A host with a model, a data file and an intake, all below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model = folder / "models" / "SmolLM2-135M Instruct"
+        self.model.mkdir(parents=True)
+        (self.model / "config.json").write_text(json.dumps(CONFIG))
+        (self.model / "model.safetensors").write_bytes(b"")
+        (self.model / "tokenizer.json").write_text("{}")
+        (self.model / "chat_template.jinja").write_text("{{ messages }}")
+        self.data = self.write("rows.jsonl", '{"messages": []}\n')
+        (folder / "outputs").mkdir()
+        self.roots = PathRoots(*(Roots((folder / name,)) for name in ("models", "data", "outputs")))
+
+    def write(self, name: str, text: str) -> str:
+        path = self.folder / "data" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return str(path)
+
+    def spec(self, **changes: Any) -> JobSpec:
+        training = TrainingSpec(model=Model(path=str(self.model)), data=Data(train=(DataSource(self.data),)))
+        return JobSpec(training=replace(training, **changes))
+
+    def intake(self, **policy: bool) -> Intake:
+        return Intake(self.roots, HostPolicy(**policy))
+
+    def refusals(self, spec: JobSpec, devices: Sequence[Device] = (CPU,), **policy: bool) -> dict[str, str]:
+        with pytest.raises(InvalidSpec) as caught:
+            self.intake(**policy).accept(spec, devices)
+        return {v.field: v.description for v in caught.value.violations}
+
+    def accepts(self, **changes: Any) -> bool:
+        return bool(self.intake().accept(self.spec(**changes), (CPU,)))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_a_good_spec_is_resolved_named_and_estimated(host: Host) -> None:
+    accepted = host.intake().accept(host.spec(), (CPU,))
+    assert accepted.name == "sft-lora-smollm2-135m-instruct"
+    assert accepted.project == "default"
+    assert accepted.resolved.resources == Resources(device=DeviceKind.CPU)
+    assert isinstance(accepted.resolved.method, Lora)
+    assert accepted.estimate.sequence_length == 2048
+    assert 0 < accepted.estimate.peak_bytes <= accepted.estimate.reserve_bytes < CPU.total_bytes
+
+
+def test_given_names_stay(host: Host) -> None:
+    accepted = host.intake().accept(replace(host.spec(), name="mine", project="ours"), (CPU,))
+    assert (accepted.name, accepted.project) == ("mine", "ours")
+
+
+def test_a_gpu_is_chosen_where_there_is_one(host: Host) -> None:
+    accepted = host.intake().accept(host.spec(), (CPU, GPU))
+    assert accepted.resolved.resources == Resources(device=DeviceKind.GPU, gpus=1)
+
+
+def test_the_estimate_is_made_again_for_the_length_the_data_has(host: Host) -> None:
+    accepted = host.intake().accept(host.spec(), (CPU,))
+    shorter = host.intake().estimate(accepted.resolved, 128)
+    assert shorter.sequence_length == 128
+    assert shorter.peak_bytes < accepted.estimate.peak_bytes
+
+
+def test_an_estimate_of_a_model_that_is_gone_is_refused(host: Host) -> None:
+    accepted = host.intake().accept(host.spec(), (CPU,))
+    (host.model / "config.json").unlink()
+    with pytest.raises(InvalidSpec, match=r"training\.model\.path: has no config\.json"):
+        host.intake().estimate(accepted.resolved, 128)
+
+
+def test_problems_of_text_files_model_and_devices_are_told_at_once(host: Host) -> None:
+    (host.model / "tokenizer.json").unlink()
+    spec = host.spec(
+        data=Data(train=(DataSource(str(host.folder / "data" / "no.csv")), DataSource("relative.csv"))),
+        batch=Batch(micro_batch=2, global_batch=5),
+        resources=Resources(device=DeviceKind.GPU),
+    )
+    assert list(host.refusals(replace(spec, priority=1000))) == [
+        "priority",
+        "training.data.train[1].path",
+        "training.batch.global_batch",
+        "training.model.path",
+        "training.data.train[0].path",
+        "training.resources.device",
+    ]
+
+
+def test_a_missing_model_folder(host: Host) -> None:
+    text = "does not exist on the daemon's host; accepted is an existing folder"
+    spec = host.spec(model=Model(path=str(host.model) + "-2"))
+    assert host.refusals(spec) == {"training.model.path": text}
+
+
+def test_a_missing_data_file(host: Host) -> None:
+    source = DataSource(str(host.folder / "data" / "no.jsonl"))
+    text = "does not exist on the daemon's host; accepted is an existing file"
+    data = Data(train=(DataSource(host.data),), eval=(source,))
+    assert host.refusals(host.spec(data=data)) == {"training.data.eval[0].path": text}
+
+
+def test_an_empty_data_file(host: Host) -> None:
+    data = Data(train=(DataSource(host.write("empty.csv", "")),))
+    text = "is empty; accepted is a file with at least one row"
+    assert host.refusals(host.spec(data=data)) == {"training.data.train[0].path": text}
+
+
+def test_a_data_file_outside_the_roots(host: Host) -> None:
+    data = Data(train=(DataSource("/etc/passwd.txt"),))
+    text = f"is outside the folders this host allows here; accepted is a path below {host.folder / 'data'}"
+    assert host.refusals(host.spec(data=data)) == {"training.data.train[0].path": text}
+
+
+@pytest.mark.parametrize(
+    ("source", "row"),
+    [
+        (DataSource(format=Format.ALPACA), "{}"),
+        (DataSource(format=Format.MESSAGES), "not read"),
+        (DataSource(), '{"messages": []}'),
+        (DataSource(), '\ufeff{"conversations": []}'),
+        (DataSource(), '{"instruction": "", "output": ""}\n{"text": ""}'),
+    ],
+)
+def test_conversations_need_a_chat_template(host: Host, source: DataSource, row: str) -> None:
+    (host.model / "chat_template.jinja").unlink()
+    data = Data(train=(replace(source, path=host.write("first.jsonl", row)),))
+    text = (
+        "is missing: data.train[0] has conversations, and the model has no chat template of its own; "
+        "accepted is the path of a Jinja template"
+    )
+    assert host.refusals(host.spec(data=data)) == {"training.data.chat_template_path": text}
+    template = host.write("template.jinja", "{{ messages }}")
+    assert host.accepts(data=replace(data, chat_template_path=template))
+
+
+@pytest.mark.parametrize("chosen", ["[]", "{}"])
+def test_pairs_of_turns_need_a_chat_template(host: Host, chosen: str) -> None:
+    (host.model / "chat_template.jinja").unlink()
+    path = host.write("pairs.jsonl", f'{{"prompt": "", "chosen": {chosen}, "rejected": {chosen}}}')
+    data = Data(train=(DataSource(path, format=Format.PREFERENCE),))
+    assert list(host.refusals(host.spec(data=data, stage=Dpo()))) == ["training.data.chat_template_path"]
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("a.jsonl", '{"prompt": "", "completion": ""}'),
+        ("a.jsonl", '{"prompt": "", "chosen": "a", "rejected": "b"}'),
+        ("a.jsonl", "not JSON: the preparation says so"),
+        ("a.jsonl", "[" * 60000),
+        ("a.csv", "messages\n"),
+        ("a.txt", "instruction"),
+    ],
+)
+def test_rows_of_plain_or_unknown_text_need_none(host: Host, name: str, row: str) -> None:
+    (host.model / "chat_template.jinja").unlink()
+    assert host.accepts(data=Data(train=(DataSource(host.write(name, row)),)))
+
+
+def test_a_template_may_lie_beside_a_model(host: Host) -> None:
+    data = Data(train=(DataSource(host.data),), chat_template_path=str(host.model / "chat_template.jinja"))
+    assert host.accepts(data=data)
+
+
+def test_a_template_that_cannot_be_used(host: Host) -> None:
+    for path, text in [
+        (host.write("empty.jinja", "\n"), "is empty; accepted is a Jinja template"),
+        (host.data + ".no", "does not exist on the daemon's host; accepted is an existing file"),
+    ]:
+        data = Data(train=(DataSource(host.data),), chat_template_path=path)
+        assert host.refusals(host.spec(data=data)) == {"training.data.chat_template_path": text}
+
+
+def test_an_output_that_exists_or_lies_elsewhere(host: Host) -> None:
+    outputs = host.folder / "outputs"
+    assert host.accepts(output=Output(path=str(outputs / "new" / "deep")))
+    assert host.refusals(host.spec(output=Output(path=str(outputs)))) == {
+        "training.output.path": "exists already; accepted is a path where nothing is yet"
+    }
+    (outputs / "broken").symlink_to("broken")
+    assert host.refusals(host.spec(output=Output(path=str(outputs / "broken")))) == {
+        "training.output.path": "exists already; accepted is a path where nothing is yet"
+    }
+    [text] = host.refusals(host.spec(output=Output(path=str(outputs / ".." / "x")))).values()
+    assert text == f"is outside the folders this host allows here; accepted is a path below {outputs}"
+
+
+def test_longer_rows_than_the_model_reads(host: Host) -> None:
+    data = Data(train=(DataSource(host.data),), max_length=8193)
+    text = "is 8193, but the model reads at most 8192 tokens; accepted is 8 to 8192"
+    assert host.refusals(host.spec(data=data)) == {"training.data.max_length": text}
+
+
+def test_more_layers_than_the_model_has(host: Host) -> None:
+    text = "is 5, but the model has 4 layers; accepted is 1 to 4"
+    assert host.refusals(host.spec(method=Freeze(5))) == {"training.freeze.trainable_layers": text}
+    assert host.accepts(method=Freeze(4))
+
+
+def test_an_attention_kernel_that_is_not_installed(host: Host) -> None:
+    model = Model(path=str(host.model), attention=Attention.FLASH_ATTENTION_2)
+    text = "is flash_attention_2, but the package flash-attn is not installed here; accepted is sdpa or eager"
+    assert host.refusals(host.spec(model=model), (GPU,)) == {"training.model.attention": text}
+
+
+def test_a_hub_needs_the_hosts_permission_and_a_number_of_bytes(host: Host) -> None:
+    spec = host.spec(model=Model(hub_id="owner/Name"))
+    assert host.refusals(spec) == {
+        "training.model.hub_id": "is given, but this host does not fetch models from a hub; accepted is model.path"
+    }
+    text = "is missing, but a model on a hub cannot be estimated before it is here; accepted is a number of bytes"
+    assert host.refusals(spec, allow_hub=True) == {"training.resources.memory_bytes": text}
+    given = host.spec(model=Model(hub_id="owner/Name"), resources=Resources(memory_bytes=GIB))
+    accepted = host.intake(allow_hub=True).accept(given, (CPU,))
+    assert accepted.name == "sft-lora-name"
+    assert accepted.estimate.reserve_bytes == GIB
+
+
+def test_memory_that_no_device_has(host: Host) -> None:
+    small = replace(CPU, total_bytes=2**20)
+    assert list(host.refusals(host.spec(), (small,))) == ["training.resources"]
+    spec = host.spec(resources=Resources(memory_bytes=65 * GIB))
+    text = "is 65.0 GiB, but the largest device has 64.0 GiB; accepted is up to that, or nothing: it is estimated then"
+    assert host.refusals(spec) == {"training.resources.memory_bytes": text}
+
+
+def test_a_smaller_micro_batch_is_advised_where_it_is_enough(host: Host) -> None:
+    large = host.intake().accept(host.spec(batch=Batch(micro_batch=16)), (CPU,)).estimate.reserve_bytes
+    small = host.intake().accept(host.spec(), (CPU,)).estimate.reserve_bytes
+    device = replace(CPU, total_bytes=(large + small) // 2)
+    [text] = host.refusals(host.spec(batch=Batch(micro_batch=16)), (device,)).values()
+    assert text.endswith(f"it would need {small / GIB:.1f} GiB with batch.micro_batch 1")
+
+
+def test_pretraining_needs_no_template(host: Host) -> None:
+    (host.model / "chat_template.jinja").unlink()
+    source = DataSource(host.write("a.jsonl", '{"messages": ""}'), columns=Columns(text="messages"))
+    assert host.accepts(data=Data(train=(source,)), stage=Pretrain())
