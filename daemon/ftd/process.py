@@ -54,6 +54,8 @@ class Process:
     @classmethod
     def pin(cls, identity: Identity) -> Self | None:
         """The process of that identity; None if it has ended."""
+        if identify(identity.pid) != identity:
+            return None
         try:
             pidfd = os.pidfd_open(identity.pid)
         except ProcessLookupError:
