@@ -11,13 +11,12 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from ftd import memory
 from ftd.capacity import device_kind, missing_devices, too_large
 from ftd.errors import InvalidSpec, Violation
-from ftd.limits import is_data_path, is_usable_path
+from ftd.limits import ending, is_data_path, is_usable_path
 from ftd.models import HostPolicy, ModelInfo, read_model
 from ftd.names import default_name
 from ftd.paths import PathRefused, PathRoots, Roots
@@ -172,7 +171,7 @@ def _first_row(roots: Roots, path: str) -> dict[str, Any]:
     if not head:
         raise PathRefused("is empty; accepted is a file with at least one row")
     try:
-        row = json.loads(head.partition(b"\n")[0]) if PurePosixPath(path).suffix == ".jsonl" else {}
+        row = json.loads(head.partition(b"\n")[0]) if ending(path) == ".jsonl" else {}
     except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}

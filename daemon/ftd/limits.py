@@ -42,9 +42,14 @@ def is_usable_path(path: str) -> bool:
     return path.startswith("/") and "\0" not in path and len(path.encode()) <= _PATH_BYTES
 
 
+def ending(path: str) -> str:
+    """The ending that tells the kind of a file, e.g. ".jsonl"."""
+    return PurePosixPath(path).suffix.lower()
+
+
 def is_data_path(path: str) -> bool:
     """Whether a path can be a data file's."""
-    return is_usable_path(path) and PurePosixPath(path).suffix in DATA_ENDINGS
+    return is_usable_path(path) and ending(path) in DATA_ENDINGS
 
 
 def _at_least_one(high: float = math.inf) -> Callable[[Any], bool]:

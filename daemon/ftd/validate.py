@@ -7,10 +7,9 @@ files exist and devices are large enough is `ftd.intake`'s to ask.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 
 from ftd.errors import Violation
-from ftd.limits import ADAM_OPTIMIZERS, OPTIMIZERS, broken_limits
+from ftd.limits import ADAM_OPTIMIZERS, OPTIMIZERS, broken_limits, ending
 from ftd.spec import (
     Attention,
     Cadence,
@@ -136,7 +135,7 @@ def _columns(source: DataSource, formats: tuple[Format, ...]) -> Iterator[Proble
 
 
 def _is_text_file(source: DataSource) -> bool:
-    return PurePosixPath(source.path).suffix == ".txt"
+    return ending(source.path) == ".txt"
 
 
 def _stage(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:

@@ -47,7 +47,7 @@ def test_a_spec_that_sets_much_is_good() -> None:
         labels={"team": "a"},
         priority=-100,
         training__model__dtype="DTYPE_FP16",
-        training__data__eval=[{"path": "/d/e.txt"}, {"path": "/d/e.csv", "format": "FORMAT_ALPACA"}],
+        training__data__eval=[{"path": "/d/e.TXT"}, {"path": "/d/e.csv", "format": "FORMAT_ALPACA"}],
         training__data__eval_split=0,
         training__sft={"trainOn": "TRAIN_ON_ALL"},
         training__qlora={"lora": {"rank": 16, "targetModules": ["q_proj", "v_proj"]}},

@@ -1,0 +1,30 @@
+"""The daemon's tables of formats, endings and names say what the trainers and their libraries do."""
+
+from __future__ import annotations
+
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
+
+from finetuned.v1 import training_pb2
+from ftd import limits, validate
+from ftd.spec import Format
+from fttrain.data import readers
+from fttrain.data.formats import LAYOUTS
+
+
+def test_each_format_has_the_columns_the_preparation_reads() -> None:
+    theirs = {
+        training_pb2.Format.Name(number).removeprefix("FORMAT_").lower(): {*layout.required, *layout.optional}
+        for number, layout in LAYOUTS.items()
+    }
+    assert theirs == {str(f): set(columns) for f, columns in validate.FORMAT_COLUMNS.items()}
+    assert set(theirs) == {str(f) for f in Format}
+
+
+def test_the_preparation_reads_files_of_each_ending() -> None:
+    assert set(readers._READERS) == set(limits.DATA_ENDINGS)
+
+
+def test_every_optimizer_and_schedule_is_known_to_transformers() -> None:
+    assert set(limits.OPTIMIZERS) <= {name.value for name in OptimizerNames}
+    assert set(limits.SCHEDULES) <= {name.value for name in SchedulerType}
