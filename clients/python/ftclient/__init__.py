@@ -1,1 +1,85 @@
-"""The Python SDK."""
+"""The Python SDK of finetuned: submit fine-tuning jobs, follow them live, fetch what they leave.
+
+    from ftclient import Client, load_spec
+
+    with Client() as ft:
+        job = ft.submit(load_spec("job.yaml"), request_id="my-run-17")
+        for event in ft.metrics(job):
+            print(event.seq, event.kind)
+        print(ft.wait(job).output_path)
+
+Importing it costs nothing: what it offers is loaded at first use, and then grpc and protobuf only.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ftclient.client import Client as Client
+    from ftclient.errors import AlreadyExists as AlreadyExists
+    from ftclient.errors import Ambiguous as Ambiguous
+    from ftclient.errors import ApiError as ApiError
+    from ftclient.errors import AuthError as AuthError
+    from ftclient.errors import DeadlineExceeded as DeadlineExceeded
+    from ftclient.errors import FtError as FtError
+    from ftclient.errors import InvalidRequest as InvalidRequest
+    from ftclient.errors import InvalidSpec as InvalidSpec
+    from ftclient.errors import JobCancelled as JobCancelled
+    from ftclient.errors import JobFailed as JobFailed
+    from ftclient.errors import LimitReached as LimitReached
+    from ftclient.errors import NotFound as NotFound
+    from ftclient.errors import NotPrepared as NotPrepared
+    from ftclient.errors import SpecFileError as SpecFileError
+    from ftclient.errors import Unavailable as Unavailable
+    from ftclient.errors import WaitTimeout as WaitTimeout
+    from ftclient.errors import WrongState as WrongState
+    from ftclient.events import EvaluationMetrics as EvaluationMetrics
+    from ftclient.events import Event as Event
+    from ftclient.events import LogLine as LogLine
+    from ftclient.events import StepMetrics as StepMetrics
+    from ftclient.results import Job as Job
+    from ftclient.results import JobState as JobState
+    from ftclient.results import Plan as Plan
+    from ftclient.specfile import load_spec as load_spec
+
+# Held equal to the distribution's version by a test; importlib.metadata takes longer than all of `ftctl version`.
+__version__ = "0.1.0"
+
+_HOMES = {
+    "client": ("Client",),
+    "errors": (
+        "AlreadyExists",
+        "Ambiguous",
+        "ApiError",
+        "AuthError",
+        "DeadlineExceeded",
+        "FtError",
+        "InvalidRequest",
+        "InvalidSpec",
+        "JobCancelled",
+        "JobFailed",
+        "LimitReached",
+        "NotFound",
+        "NotPrepared",
+        "SpecFileError",
+        "Unavailable",
+        "WaitTimeout",
+        "WrongState",
+    ),
+    "events": ("EvaluationMetrics", "Event", "LogLine", "StepMetrics"),
+    "results": ("Job", "JobState", "Plan"),
+    "specfile": ("load_spec",),
+}
+_MODULES = {name: f"ftclient.{module}" for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'ftclient' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

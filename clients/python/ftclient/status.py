@@ -1,0 +1,78 @@
+"""From a gRPC error to the tree of `ftclient.errors`, in one place.
+
+The daemon sends google.rpc.Status in the trailers: ErrorInfo has a stable reason, BadRequest every violation of a
+spec. An answer without one (from gRPC itself, or from a proxy) is told by its code.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+from ftclient import errors
+from ftclient.results import Violation
+
+M = TypeVar("M", bound=Message)
+
+_DETAILS = "grpc-status-details-bin"
+_BY_REASON: dict[str, type[errors.ApiError]] = {
+    "INVALID_SPEC": errors.InvalidSpec,
+    "INVALID_REQUEST": errors.InvalidRequest,
+    "JOB_NOT_FOUND": errors.NotFound,
+    "JOB_AMBIGUOUS": errors.Ambiguous,
+    "REQUEST_ID_REUSED": errors.AlreadyExists,
+    "JOB_FINISHED": errors.WrongState,
+    "WRONG_STATE": errors.WrongState,
+    "NOT_PREPARED": errors.NotPrepared,
+}
+_BY_CODE: dict[str, type[errors.ApiError]] = {
+    "INVALID_ARGUMENT": errors.InvalidRequest,
+    "NOT_FOUND": errors.NotFound,
+    "ALREADY_EXISTS": errors.AlreadyExists,
+    "FAILED_PRECONDITION": errors.WrongState,
+    "RESOURCE_EXHAUSTED": errors.LimitReached,
+    "UNAUTHENTICATED": errors.AuthError,
+    "PERMISSION_DENIED": errors.AuthError,
+    "DEADLINE_EXCEEDED": errors.DeadlineExceeded,
+}
+_ADVICE: dict[type[errors.ApiError], str] = {
+    errors.NotFound: "`ftctl get jobs` lists the jobs there are",
+    errors.AlreadyExists: "give a new request_id to make another job, or the old spec to get the job it made",
+    errors.NotPrepared: "wait until the job has left the state preparing",
+}
+
+
+def to_error(error: Any, request_id: str = "") -> errors.ApiError:
+    """The error for a failed call: `error` is a grpc.RpcError that is also a grpc.Call."""
+    code: str = error.code().name
+    status = _status(error)
+    info = _detail(status, error_details_pb2.ErrorInfo)
+    reason = info.reason if info else ""
+    cls = _BY_REASON.get(reason) or _BY_CODE.get(code) or errors.ApiError
+    message = status.message or error.details() or code
+    made = cls(message, code=code, reason=reason, request_id=request_id, advice=_ADVICE.get(cls, ""))
+    if isinstance(made, errors.InvalidSpec):
+        found = _detail(status, error_details_pb2.BadRequest)
+        made.violations = tuple(Violation(v.field, v.description) for v in found.field_violations) if found else ()
+    return made
+
+
+def _status(error: Any) -> status_pb2.Status:
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS:
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                break
+    return status_pb2.Status()
+
+
+def _detail(status: status_pb2.Status, cls: type[M]) -> M | None:
+    for packed in status.details:
+        if packed.Is(cls.DESCRIPTOR):
+            detail = cls()
+            packed.Unpack(detail)
+            return detail
+    return None
