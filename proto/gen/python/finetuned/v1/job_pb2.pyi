@@ -185,7 +185,7 @@ class JobSpec(_message.Message):
     project: _builtins.str
     """Same characters as a name. Default: "default"."""
     external_id: _builtins.str
-    """Id of the job in the caller's own system; at most 128 characters."""
+    """Id of the job in the caller's own system; at most 128 characters. Default: none."""
     priority: _builtins.int
     """Higher starts first. Default: 0. -100 to 100."""
     max_retries: _builtins.int

@@ -1180,7 +1180,7 @@ class Resources(_message.Message):
     gpus: _builtins.int
     """Number of GPUs, all on this host. Default: 1. 1 to what the host has. Refused with cpu."""
     memory_bytes: _builtins.int
-    """Memory to reserve per device, in bytes, instead of the estimate. Over 0."""
+    """Memory to reserve per device, in bytes. Default: the estimate. Over 0."""
     @_builtins.property
     def gpu_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """UUIDs of GPUs to run on; as many as `gpus`. Default: the scheduler chooses."""
