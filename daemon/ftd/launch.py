@@ -26,7 +26,7 @@ from ftd.process import Process, end_marked, identify
 from ftd.records import Failure, FailureClass, JobState, Outcome
 from ftd.rundir import RunDirectories, RunDirectory
 
-KEEPER = (sys.executable, "-P", "-m", "fttrain.keeper")
+KEEPER = (sys.executable, "-m", "fttrain.keeper")
 # How long a thread is given to see killed processes end before it is asked again.
 _PASS_SECONDS = 1.0
 

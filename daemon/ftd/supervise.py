@@ -72,6 +72,7 @@ class _Follower:
         self._readable = True
 
     async def catch_up(self) -> None:
+        """Takes in all there is now."""
         while (records := await self._fetch()).count:
             self.progress = fold(self.progress, records)
             self._on_progress(self.progress)

@@ -166,7 +166,7 @@ def test_one_of_two_ranks_fails(begin: Begin) -> None:
 
 
 def test_failure_outlives_a_rank_that_ignores_sigterm(begin: Begin) -> None:
-    script = {**ENDLESS, "rank": 0, "ignore_sigterm": True, "die_without_goodbye": -1}
+    script = {**ENDLESS, "ignore_sigterm": True}
     attempt = begin(script, ranks=2, kill_grace_seconds=0.2)
     attempt.until_step(3)
     os.kill(attempt.ranks()[1], signal.SIGSEGV)
