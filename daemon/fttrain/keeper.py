@@ -290,7 +290,8 @@ def _prologue(keeper: int) -> Callable[[], None]:
         # A request to stop that comes before the rank listens must not kill it: stop.json tells it later.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         # When the host runs out of memory, the kernel should take a trainer rather than the daemon.
-        Path("/proc/self/oom_score_adj").write_text("500")
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("500")
 
     return prologue
 

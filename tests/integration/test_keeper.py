@@ -135,6 +135,8 @@ def test_stop_of_a_rank_that_does_not_listen(begin: Begin) -> None:
     attempt = begin({**ENDLESS, "ignore_stop": True}, stop_grace_seconds=0.2)
     attempt.until_step(3)
     attempt.stop(save=True)
+    # To ask again neither shortens the time nor begins it anew.
+    attempt.stop(save=False)
     word = attempt.wait()
     assert word.ended.outcome == event_pb2.OUTCOME_STOPPED
     assert list(word.rank_statuses) == [-15]
