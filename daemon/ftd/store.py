@@ -129,6 +129,12 @@ class Store:
             lambda connection: frozenset(row["id"] for row in connection.execute("SELECT id FROM jobs"))
         )
 
+    async def is_new(self) -> bool:
+        """Whether there never was a job."""
+        return await self._database.run(
+            lambda connection: connection.execute("SELECT 1 FROM sqlite_sequence").fetchone() is None
+        )
+
     async def _select(self, clause: str, values: Sequence[Any]) -> list[Stored]:
         sql = f"{_SELECT} {clause}"
         return await self._database.run(lambda connection: [_read(row) for row in connection.execute(sql, values)])

@@ -1,0 +1,196 @@
+"""The attempts that run now: started or found again, followed, stopped when their job is stopping, reported when over.
+
+One task per attempt, from its start to the event that says how it ended. It never decides what becomes of a job: it
+tells the queue what happened, and does so until that is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from ftd.bootstrap import Exit
+from ftd.doorbells import Doorbells
+from ftd.errors import DiskFull, InvalidSpec
+from ftd.intake import Intake
+from ftd.job import Ended, Event, Job, Prepared, Running
+from ftd.launch import Handle, Launcher
+from ftd.queue import Queue
+from ftd.records import Failure, FailureClass, JobState, Outcome
+from ftd.rundir import RunDirectories
+from ftd.supervise import follow
+
+# Between two tries to store what happened while the disk is full.
+RETRY_SECONDS = 1.0
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+Begin = Awaitable[Handle | Exit | None]
+
+
+@dataclass(slots=True)
+class _Running:
+    """An attempt's task, and its processes as soon as there are any."""
+
+    task: asyncio.Task[None]
+    begun: asyncio.Event
+    handle: Handle | None = None
+
+
+class Attempts:
+    """All attempts that run. `group` holds their tasks: cancelling it stops following, not the processes."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        launcher: Launcher,
+        runs: RunDirectories,
+        doorbells: Doorbells,
+        intake: Intake,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        self._queue = queue
+        self._launcher = launcher
+        self._runs = runs
+        self._doorbells = doorbells
+        self._intake = intake
+        self._group = group
+        self._running: dict[tuple[str, int], _Running] = {}
+        self._on_over: list[Callable[[], None]] = []
+        queue.listen(self._stop_if_stopping)
+
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Calls back after each attempt that is over."""
+        self._on_over.append(callback)
+
+    def preparations(self) -> int:
+        """How many preparations run."""
+        return sum(number == 0 for _, number in self._running)
+
+    def runs(self, job: Job) -> bool:
+        """Whether the job's newest attempt runs, as far as this daemon knows."""
+        return (job.id, len(job.attempts)) in self._running
+
+    def pids(self, job: Job) -> tuple[int, ...]:
+        """The processes of the job's newest attempt. Reads a file."""
+        running = self._running.get((job.id, len(job.attempts)))
+        return running.handle.pids if running and running.handle else ()
+
+    def start(self, job: Job, devices: Sequence[str], memory_cap_bytes: int) -> None:
+        """Starts the job's newest attempt, or its preparation if there is none yet."""
+        number = len(job.attempts)
+        self._add(job, number, self._launcher.start(job, number, devices, memory_cap_bytes))
+
+    async def recover(self, jobs: Sequence[Job], seconds: float) -> None:
+        """Finds the attempts of these jobs again, all at once. What takes longer than `seconds` goes on behind."""
+        begun = [self._add(job, len(job.attempts), self._launcher.reattach(job, len(job.attempts))) for job in jobs]
+        if not begun:
+            return
+        waits = [asyncio.create_task(event.wait()) for event in begun]
+        done, late = await asyncio.wait(waits, timeout=seconds)
+        for wait in late:
+            wait.cancel()
+        log.info("jobs found again", jobs=len(done), late=len(late))
+
+    def _add(self, job: Job, number: int, begin: Begin) -> asyncio.Event:
+        begun = asyncio.Event()
+        task = self._group.create_task(self._run(job, number, begin), name=f"attempt {job.id}/{number}")
+        self._running[job.id, number] = _Running(task, begun)
+        return begun
+
+    async def _run(self, job: Job, number: int, begin: Begin) -> None:
+        running = self._running[job.id, number]
+        try:
+            begun = await _begin(begin)
+            running.begun.set()
+            if begun is None:
+                await self._never_began(job.id, number)
+                return
+            exit_ = begun if isinstance(begun, Exit) else await self._follow(job.id, number, running, begun)
+            await self._tell(job.id, await self._verdict(job, number, exit_))
+        finally:
+            running.begun.set()
+            del self._running[job.id, number]
+            for callback in self._on_over:
+                callback()
+
+    async def _never_began(self, job_id: str, number: int) -> None:
+        """The daemon died between the decision and the start: decide again. A preparation is started again anyway."""
+        job = await self._queue.get(job_id)
+        if number or job.state is JobState.STOPPING:
+            await self._tell(job_id, Ended(Outcome.STOPPED))
+
+    async def _follow(self, job_id: str, number: int, running: _Running, handle: Handle) -> Exit:
+        running.handle = handle
+        # A stop that was asked for before there was anything to stop.
+        self._stop_if_stopping(await self._queue.get(job_id))
+
+        async def on_started() -> None:
+            # Not when it was found again: it has said its first word to an earlier daemon.
+            if (await self._queue.get(job_id)).state is JobState.STARTING:
+                await self._tell(job_id, Running())
+
+        return await follow(
+            self._runs.get(job_id),
+            number,
+            handle,
+            self._doorbells,
+            on_progress=lambda progress: self._queue.progressed(job_id, progress),
+            on_started=on_started,
+        )
+
+    def _stop_if_stopping(self, job: Job) -> None:
+        """Hears of every change of a job."""
+        if job.state is not JobState.STOPPING:
+            return
+        running = self._running.get((job.id, len(job.attempts)))
+        if running is None:
+            # A preparation that waits for its turn.
+            self._group.create_task(self._tell(job.id, Ended(Outcome.STOPPED)))
+        elif running.handle is not None:
+            self._group.create_task(running.handle.stop(save=job.save_on_stop))
+
+    async def _verdict(self, job: Job, number: int, ended: Exit) -> Event:
+        """What the end of an attempt means for the job."""
+        if number == 0 and ended.outcome is Outcome.COMPLETED:
+            return await self._prepared(job, ended)
+        checkpoint = ended.checkpoint
+        if ended.outcome is Outcome.FAILED and not checkpoint and number:
+            # A keeper that was killed could not say what its trainer had saved.
+            checkpoint = await asyncio.to_thread(self._runs.get(job.id).latest_checkpoint)
+        return Ended(ended.outcome, ended.failure, checkpoint, ended.peak_memory_bytes)
+
+    async def _prepared(self, job: Job, ended: Exit) -> Event:
+        if ended.report is None:
+            failure = Failure(FailureClass.INTERNAL, "the preparation ended without a report")
+            return Ended(Outcome.FAILED, failure)
+        splits = (ended.report.train, ended.report.eval)
+        longest = max(split.longest_row_tokens for split in splits if split is not None)
+        try:
+            estimate = await asyncio.to_thread(self._intake.estimate, job.resolved, longest)
+        except InvalidSpec as error:
+            return Ended(Outcome.FAILED, Failure(FailureClass.MODEL_LOAD, str(error)))
+        return Prepared(ended.report, ended.prepared_directory, estimate)
+
+    async def _tell(self, job_id: str, event: Event) -> None:
+        while True:
+            try:
+                await self._queue.apply(job_id, event)
+            except DiskFull:
+                log.warning("the disk is full: a job waits for its next state", job=job_id, next=type(event).__name__)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+
+async def _begin(begin: Begin) -> Handle | Exit | None:
+    try:
+        return await begin
+    except DiskFull as error:
+        return Exit(Outcome.FAILED, Failure(FailureClass.DISK_FULL, str(error), "free disk space, then retry the job"))
+    except OSError as error:
+        log.exception("an attempt could not be started")
+        failure = Failure(FailureClass.INTERNAL, f"its processes could not be started: {error.strerror}")
+        return Exit(Outcome.FAILED, failure)

@@ -1,0 +1,300 @@
+"""The hub: every job that has not ended, and the only way to change one.
+
+A change is made under the job's lock: the state machine says what becomes of it, the store puts that on disk, and only
+then it is true here and the listeners hear of it. The queue starts and stops nothing; who does, listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+import structlog
+
+from ftd import job as life
+from ftd.errors import InvalidRequest, InvalidSpec, JobAmbiguous, JobFinished, JobNotFound, TooMuch, WrongState
+from ftd.intake import Accepted
+from ftd.job import TERMINAL, CancelRequested, Event, Job, PauseRequested, ResumeRequested, RetryRequested
+from ftd.limits import broken_limits
+from ftd.records import JobState, Progress, Reason, ReasonCode, Transition
+from ftd.rundir import RunDirectories
+from ftd.spec import JobSpec
+from ftd.store import Filter, Store, Stored
+
+T = TypeVar("T")
+# Called after every stored change; must be quick and must not raise.
+Listener = Callable[[Job], None]
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+DEFAULT_MAX_RETRIES = 2
+# No vowels but e and u, no look-alikes: ids are read aloud and typed.
+_LETTERS = "abcdefghjkmnpqrstuvwxyz"
+_DIGITS = "23456789"
+_ID_LENGTH = 10
+
+
+class Queue:
+    """All jobs; those that have ended are read from the store when somebody asks."""
+
+    def __init__(
+        self, store: Store, runs: RunDirectories, active_jobs: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._runs = runs
+        self._most = active_jobs
+        self._clock = clock
+        # The jobs that have not ended, exactly as they are on disk, and how far they are.
+        self._jobs: dict[str, Job] = {}
+        self._progress: dict[str, Progress] = {}
+        # One lock for each job that is being changed just now.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._listeners: list[Listener] = []
+        self._changes: set[asyncio.Task[Any]] = set()
+
+    def listen(self, listener: Listener) -> None:
+        """Calls `listener` with each job that was added or changed, from now on."""
+        self._listeners.append(listener)
+
+    async def load(self) -> None:
+        """Reads the jobs that have not ended. Call it once, first."""
+        for stored in await self._store.active():
+            self._jobs[stored.job.id] = stored.job
+            self._progress[stored.job.id] = stored.progress
+
+    async def close(self) -> None:
+        """Waits for the changes under way."""
+        await asyncio.gather(*self._changes, return_exceptions=True)
+
+    # Reading
+
+    def active(self) -> list[Job]:
+        """The jobs that have not ended, the oldest first."""
+        return list(self._jobs.values())
+
+    async def get(self, job_id: str) -> Job:
+        """The job with this id. Raises JobNotFound."""
+        return self._jobs.get(job_id) or (await self._stored(job_id)).job
+
+    async def find(self, text: str) -> Job:
+        """The job that has this id, id prefix or name. Raises InvalidRequest, JobNotFound, JobAmbiguous."""
+        if not text:
+            raise InvalidRequest("job is missing; give an id, a prefix of one, or a name")
+        ids = await self._store.matching(text)
+        if len(ids) > 1:
+            raise JobAmbiguous(text, ids)
+        if not ids:
+            raise JobNotFound(text)
+        return await self.get(ids[0])
+
+    async def progress(self, job: Job) -> Progress:
+        """How far the job is; when it has ended, how far it came."""
+        known = self._progress.get(job.id)
+        return (await self._stored(job.id)).progress if known is None else known
+
+    async def list(self, chosen: Filter, size: int, page_token: str = "") -> tuple[list[Job], str]:
+        """A page of jobs, the newest first, and the token of the next one. Raises InvalidRequest."""
+        found = await self._store.page(chosen, size + 1, _read_token(page_token, chosen))
+        jobs = [stored.job for stored in found[:size]]
+        return jobs, _token(found[size - 1].number, chosen) if len(found) > size else ""
+
+    # Submitting
+
+    async def submitted(self, request_id: str, spec: JobSpec) -> Job | None:
+        """The job this request made before. Raises RequestIdReused if it asked for something else then."""
+        known = await self._store.submitted(request_id, spec) if request_id else None
+        return await self.get(known.id) if known else None
+
+    async def submit(self, spec: JobSpec, accepted: Accepted, request_id: str = "") -> Job:
+        """Stores a new job, or answers with the one this request made. Raises TooMuch, RequestIdReused, DiskFull."""
+        if len(self._jobs) >= self._most:
+            raise TooMuch(f"{self._most} jobs have not ended, which is this daemon's limit; cancel some, or wait")
+        return await self._whole(self._submit(self._new(spec, accepted, request_id)))
+
+    def _new(self, spec: JobSpec, accepted: Accepted, request_id: str) -> Job:
+        now, job_id = self._clock(), new_id()
+        state, reason = JobState.PREPARING, Reason(ReasonCode.SUBMITTED, "its data is to be prepared")
+        if spec.hold:
+            state, reason = JobState.PAUSED, Reason(ReasonCode.HELD, "held as submitted; resume it to queue it")
+        return Job(
+            id=job_id,
+            request_id=request_id,
+            spec=spec,
+            resolved=accepted.resolved,
+            name=accepted.name,
+            project=accepted.project,
+            priority=spec.priority or 0,
+            max_retries=DEFAULT_MAX_RETRIES if spec.max_retries is None else spec.max_retries,
+            state=state,
+            reason=reason,
+            create_time=now,
+            update_time=now,
+            labels=spec.labels,
+            estimate=accepted.estimate,
+            transitions=(Transition(now, None, state, "client", reason),),
+            output_path=accepted.resolved.output.path or str(self._runs.get(job_id).output_path),
+        )
+
+    async def _submit(self, job: Job) -> Job:
+        # The directory first: an acknowledged job has one. What a crash in between leaves behind has never run.
+        await asyncio.to_thread(self._runs.create, job)
+        try:
+            stored = await self._store.insert(job)
+        except BaseException:
+            await asyncio.to_thread(self._runs.delete, job.id)
+            raise
+        if stored.id != job.id:
+            await asyncio.to_thread(self._runs.delete, job.id)
+            return await self.get(stored.id)
+        self._publish(job, Progress())
+        log.info("job submitted", job=job.id, name=job.name)
+        return job
+
+    # Changing
+
+    async def apply(self, job_id: str, event: Event, actor: str = "daemon") -> Job:
+        """The job after `event`. Raises JobNotFound, IllegalMove, DiskFull."""
+
+        def move(job: Job) -> Job:
+            return life.apply(job, event, self._clock(), actor)
+
+        return await self._change(job_id, move)
+
+    async def cancel(self, text: str, actor: str, *, save: bool = False) -> Job:
+        """Ends a job. Raises JobFinished."""
+        return await self._ask(text, CancelRequested(save), "cancel", actor)
+
+    async def pause(self, text: str, actor: str) -> Job:
+        """Holds a job. Raises WrongState."""
+        return await self._ask(text, PauseRequested(), "pause", actor)
+
+    async def resume(self, text: str, actor: str) -> Job:
+        """Queues a paused job. Raises WrongState."""
+        return await self._ask(text, ResumeRequested(), "resume", actor)
+
+    async def retry(self, text: str, actor: str) -> Job:
+        """Queues a failed or cancelled job. Raises WrongState."""
+        return await self._ask(text, RetryRequested(), "retry", actor)
+
+    async def _ask(self, text: str, event: Event, verb: str, actor: str) -> Job:
+        job_id = (await self.find(text)).id
+
+        def move(job: Job) -> Job:
+            if (job.state, type(event)) not in life.TABLE:
+                raise _refusal(job, event, verb)
+            return life.apply(job, event, self._clock(), actor)
+
+        return await self._change(job_id, move)
+
+    async def update(self, text: str, *, priority: int | None = None, labels: Mapping[str, str] | None = None) -> Job:
+        """Replaces what is given. Raises InvalidSpec."""
+        if problems := list(broken_limits(JobSpec(priority=priority, labels=labels or {}))):
+            raise InvalidSpec(problems)
+        job_id = (await self.find(text)).id
+
+        def changed(job: Job) -> Job:
+            return replace(
+                job,
+                priority=job.priority if priority is None else priority,
+                labels=job.labels if labels is None else labels,
+                update_time=self._clock(),
+                revision=job.revision + 1,
+            )
+
+        return await self._change(job_id, changed)
+
+    async def delete(self, text: str) -> None:
+        """Forgets a job that has ended, and removes its run directory. Raises WrongState."""
+        await self._whole(self._delete((await self.find(text)).id))
+
+    async def _delete(self, job_id: str) -> None:
+        async with self._locks.setdefault(job_id, asyncio.Lock()):
+            job = await self.get(job_id)
+            if job.state not in TERMINAL:
+                raise WrongState(job_id, job.state, "delete", "succeeded, failed or cancelled")
+            # In this order: a crash in between leaves a job without files, which can be deleted again.
+            await asyncio.to_thread(self._runs.delete, job_id)
+            await self._store.delete(job_id)
+        log.info("job deleted", job=job_id)
+
+    def progressed(self, job_id: str, progress: Progress) -> None:
+        """What the journal says of a job that runs. Not stored: the next change stores it with the job."""
+        if job_id in self._jobs:
+            self._progress[job_id] = progress
+
+    async def _change(self, job_id: str, move: Callable[[Job], Job]) -> Job:
+        return await self._whole(self._changed(job_id, move))
+
+    async def _changed(self, job_id: str, move: Callable[[Job], Job]) -> Job:
+        async with self._locks.setdefault(job_id, asyncio.Lock()):
+            before = await self.get(job_id)
+            progress = await self.progress(before)
+            after = move(before)
+            if after is before:
+                return before
+            await self._store.update(after, progress)
+            self._publish(after, self._progress.get(job_id, progress))
+        if after.state is not before.state:
+            log.info("job moved", job=job_id, state=str(after.state), reason=after.reason.message)
+        return after
+
+    def _publish(self, job: Job, progress: Progress) -> None:
+        if job.state in TERMINAL:
+            self._jobs.pop(job.id, None)
+            self._progress.pop(job.id, None)
+        else:
+            self._jobs[job.id] = job
+            self._progress[job.id] = progress
+        for listener in self._listeners:
+            listener(job)
+
+    async def _stored(self, job_id: str) -> Stored:
+        stored = await self._store.get(job_id)
+        if stored is None:
+            raise JobNotFound(job_id)
+        return stored
+
+    async def _whole(self, change: Coroutine[Any, Any, T]) -> T:
+        """Runs a change to its end even if its caller goes away: the disk and the memory must say the same."""
+        task = asyncio.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
+
+
+def new_id() -> str:
+    """An id that no job has: 10 random characters, a letter first."""
+    letters = _LETTERS + _DIGITS
+    return secrets.choice(_LETTERS) + "".join(secrets.choice(letters) for _ in range(_ID_LENGTH - 1))
+
+
+def _refusal(job: Job, event: Event, verb: str) -> JobFinished | WrongState:
+    """Why a client's wish cannot be: what the job would have to be for it is in the table of moves."""
+    if isinstance(event, CancelRequested):
+        return JobFinished(job.id, job.state)
+    accepted = [str(state) for state, kind in life.TABLE if kind is type(event)]
+    return WrongState(job.id, job.state, verb, " or ".join(accepted))
+
+
+def _token(number: int, chosen: Filter) -> str:
+    """Where a page ended, bound to what was listed."""
+    return f"{number}-{_digest(chosen)}"
+
+
+def _read_token(token: str, chosen: Filter) -> int | None:
+    number, _, digest = token.partition("-")
+    if not token:
+        return None
+    if digest != _digest(chosen) or not number.isascii() or not number.isdecimal():
+        raise InvalidRequest("page_token is not one of this list; give the same filter as for the page before")
+    return int(number)
+
+
+def _digest(chosen: Filter) -> str:
+    parts = (sorted(chosen.states), sorted(chosen.labels.items()), chosen.project, chosen.external_id)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
