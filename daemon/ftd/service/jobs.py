@@ -13,12 +13,13 @@ from ftd.doorbells import Doorbells
 from ftd.errors import InvalidRequest, InvalidSpec, Violation
 from ftd.intake import Accepted, Intake
 from ftd.job import TERMINAL, Job
-from ftd.queue import Filter, Queue
+from ftd.queue import Queue
 from ftd.records import JobState, Progress
 from ftd.rundir import RunDirectories
 from ftd.service.errors import Context
 from ftd.service.metrics import StreamLimit
 from ftd.spec import JobSpec
+from ftd.store import Filter
 
 PAGE_SIZE = 50
 LARGEST_PAGE = 500
