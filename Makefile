@@ -51,8 +51,9 @@ breaking:
 	else echo "  no main branch here with a contract to compare with; skipped"; fi
 
 .PHONY: generate
-generate: $(READY) ## Write proto/gen anew from the .proto files
+generate: $(READY) ## Write proto/gen and the state diagram anew
 	@proto/generate.sh
+	@$(BIN)/python -m tests.architecture.diagram --write
 
 .PHONY: bench
 bench: $(READY) ## Measure against peers and limits; prints ratios (minutes)

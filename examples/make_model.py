@@ -97,7 +97,7 @@ def _fetch(target: Path) -> None:
     requirement = target / "requirements.txt"
     requirement.write_text(" ".join([PACKAGE, *(f"--hash={value}" for value in HASHES)]) + "\n")
     options = ["--no-deps", "--require-hashes", "--quiet", "--target", str(target), "-r", str(requirement)]
-    subprocess.run([*_installer(), "install", *options], check=True)  # noqa: S603 - a fixed list, no shell
+    subprocess.run([*_installer(), "install", *options], check=True)
 
 
 def _installer() -> list[str]:

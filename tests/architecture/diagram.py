@@ -40,7 +40,8 @@ def drawn(text: str) -> str:
 def main() -> None:
     text = README.read_text(encoding="utf-8")
     if "--write" in sys.argv[1:]:
-        README.write_text(text.replace(drawn(text), draw()), encoding="utf-8")
+        before, after = text.index(BEGIN) + len(BEGIN), text.index(END)
+        README.write_text(text[:before] + draw() + text[after:], encoding="utf-8")
     else:
         sys.stdout.write(draw())
 
