@@ -155,7 +155,7 @@ TABLE: dict[tuple[JobState, type[Event]], tuple[JobState, ...]] = {
     (S.RUNNING, PauseRequested): (S.STOPPING,),
     (S.STOPPING, Running): (S.STOPPING,),
     (S.STOPPING, Prepared): (S.CANCELLED, S.PAUSED),
-    (S.STOPPING, Ended): (S.CANCELLED, S.PAUSED, S.SUCCEEDED, S.FAILED),
+    (S.STOPPING, Ended): (S.CANCELLED, S.PAUSED, S.SUCCEEDED),
     (S.STOPPING, CancelRequested): (S.STOPPING,),
     (S.PAUSED, ResumeRequested): (S.QUEUED, S.PREPARING),
     (S.PAUSED, CancelRequested): (S.CANCELLED,),

@@ -1,0 +1,219 @@
+"""The state machine: every row of the table can happen, nothing else can, and what it adds to a job is right."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from ftd.errors import IllegalMove
+from ftd.job import (
+    LIVE,
+    TABLE,
+    TERMINAL,
+    CancelRequested,
+    Ended,
+    Event,
+    Job,
+    PauseRequested,
+    Placed,
+    Prepared,
+    ResumeRequested,
+    RetryRequested,
+    Running,
+    Waits,
+    apply,
+)
+from ftd.records import (
+    DataReport,
+    Failure,
+    FailureClass,
+    JobState,
+    MemoryEstimate,
+    Outcome,
+    Reason,
+    ReasonCode,
+    Transition,
+)
+from ftd.spec import JobSpec, TrainingSpec
+
+S = JobState
+ESTIMATE = MemoryEstimate((), 10, 12, "layer", 0.1, 128, "test")
+PREPARED = Prepared(DataReport(digest="d"), "/prepared/d", ESTIMATE)
+PLACED = Placed(("cpu",), 12)
+KILLED = Failure(FailureClass.WORKER_KILLED, "killed by signal 9")
+DIVERGED = Failure(FailureClass.LOSS_DIVERGED, "the loss is nan")
+BEHIND = Reason(ReasonCode.BEHIND_OTHER_JOBS, "2 jobs are before it")
+
+
+def new(*, hold: bool = False, max_retries: int = 2) -> Job:
+    state = S.PAUSED if hold else S.PREPARING
+    reason = Reason(ReasonCode.HELD if hold else ReasonCode.SUBMITTED, "")
+    return Job(
+        id="jabc234567",
+        request_id="",
+        spec=JobSpec(),
+        resolved=TrainingSpec(),
+        name="n",
+        project="default",
+        priority=0,
+        max_retries=max_retries,
+        state=state,
+        reason=reason,
+        create_time=0.0,
+        update_time=0.0,
+        transitions=(Transition(0.0, None, state, "client", reason),),
+    )
+
+
+def after(*events: Event, hold: bool = False, max_retries: int = 2) -> Job:
+    job = new(hold=hold, max_retries=max_retries)
+    for now, event in enumerate(events, start=1):
+        job = apply(job, event, float(now))
+    return job
+
+
+def ends() -> Iterator[Ended]:
+    yield Ended(Outcome.COMPLETED, checkpoint="checkpoint-9", peak_memory_bytes=5)
+    yield Ended(Outcome.STOPPED, checkpoint="checkpoint-4")
+    yield Ended(Outcome.FAILED, KILLED)
+    yield Ended(Outcome.FAILED, DIVERGED)
+
+
+EVENTS: tuple[Event, ...] = (
+    PREPARED,
+    PLACED,
+    Running(),
+    *ends(),
+    Waits(BEHIND),
+    CancelRequested(),
+    CancelRequested(save=True),
+    PauseRequested(),
+    ResumeRequested(),
+    RetryRequested(),
+)
+
+
+def reachable(depth: int) -> Iterator[Job]:
+    """Jobs that some sequence of events leads to; one for each situation the moves depend on."""
+    seen: set[object] = set()
+    front = [new(), new(hold=True)]
+    for _ in range(depth):
+        following = []
+        for job in front:
+            situation = (job.state, job.stop_goal, bool(job.prepared_directory), len(job.attempts), job.failure)
+            if situation in seen:
+                continue
+            seen.add(situation)
+            yield job
+            following += [apply(job, event, 1.0) for event in EVENTS if (job.state, type(event)) in TABLE]
+        front = following
+
+
+def test_the_table_is_exactly_what_can_happen() -> None:
+    happened: dict[tuple[JobState, type[Event]], set[JobState]] = defaultdict(set)
+    for job in reachable(depth=9):
+        for event in EVENTS:
+            if (job.state, type(event)) in TABLE:
+                happened[job.state, type(event)].add(apply(job, event, 1.0).state)
+    assert {row: set(targets) for row, targets in TABLE.items()} == happened
+
+
+def test_every_other_move_is_refused_with_the_story() -> None:
+    for job in reachable(depth=9):
+        for event in EVENTS:
+            if (job.state, type(event)) not in TABLE:
+                with pytest.raises(IllegalMove, match=f"is {job.state} and cannot take {type(event).__name__}; so far"):
+                    apply(job, event, 1.0)
+
+
+def test_every_event_and_state_has_a_place() -> None:
+    assert {kind for _, kind in TABLE} == set(get_args(Event))
+    assert {state for targets in TABLE.values() for state in targets} == set(S)
+    assert TERMINAL.isdisjoint(LIVE)
+
+
+def test_the_way_of_a_job_that_succeeds() -> None:
+    job = after(PREPARED, Waits(BEHIND), PLACED, Running(), next(ends()))
+    assert [t.to_state for t in job.transitions] == [S.PREPARING, S.QUEUED, S.STARTING, S.RUNNING, S.SUCCEEDED]
+    assert job.reason == Reason(ReasonCode.COMPLETED, "completed")
+    assert (job.data, job.estimate, job.prepared_directory) == (PREPARED.report, ESTIMATE, "/prepared/d")
+    (attempt,) = job.attempts
+    assert (attempt.number, attempt.devices, attempt.reserved_bytes, attempt.start_time) == (1, ("cpu",), 12, 3.0)
+    assert (attempt.end_time, attempt.outcome, attempt.peak_memory_bytes) == (5.0, Outcome.COMPLETED, 5)
+    assert (job.queue_time, job.end_time, job.revision) == (1.0, 5.0, 6)
+
+
+def test_a_reason_to_wait_is_not_a_move_and_the_same_one_is_no_change() -> None:
+    job = after(PREPARED, Waits(BEHIND))
+    assert (job.reason, len(job.transitions)) == (BEHIND, 2)
+    assert apply(job, Waits(BEHIND), 9.0) is job
+
+
+def test_a_killed_worker_is_started_again_from_its_checkpoint_until_the_budget_is_gone() -> None:
+    killed = Ended(Outcome.FAILED, KILLED, checkpoint="checkpoint-4")
+    job = after(PREPARED, PLACED, Running(), killed, max_retries=2)
+    assert (job.state, job.reason.code, job.failure) == (S.QUEUED, ReasonCode.RETRY, None)
+    job = apply(job, PLACED, 9.0)
+    assert (job.attempts[1].number, job.attempts[1].resumed_from) == (2, "checkpoint-4")
+    for _ in range(2):
+        job = apply(job, Ended(Outcome.FAILED, KILLED), 9.0)
+        if job.state is S.QUEUED:
+            job = apply(job, PLACED, 9.0)
+    assert (job.state, len(job.attempts), job.failure) == (S.FAILED, 3, KILLED)
+
+
+def test_a_failure_of_its_own_is_not_tried_again() -> None:
+    job = after(PREPARED, PLACED, Running(), Ended(Outcome.FAILED, DIVERGED), max_retries=20)
+    assert (job.state, job.failure, job.reason.message) == (S.FAILED, DIVERGED, "the loss is nan")
+
+
+def test_preparations_and_trainings_share_the_budget() -> None:
+    killed = Ended(Outcome.FAILED, KILLED)
+    job = after(killed, PREPARED, PLACED, killed, max_retries=2)
+    assert job.state is S.QUEUED
+    assert apply(apply(job, PLACED, 9.0), killed, 9.0).state is S.FAILED
+    assert after(killed, killed, killed, max_retries=2).state is S.FAILED
+
+
+def test_a_pause_saves_and_its_resume_goes_on_from_there() -> None:
+    job = after(PREPARED, PLACED, Running(), PauseRequested())
+    assert (job.state, job.stop_goal, job.save_on_stop) == (S.STOPPING, S.PAUSED, True)
+    job = apply(job, Ended(Outcome.STOPPED, checkpoint="checkpoint-4"), 8.0)
+    assert (job.state, job.stop_goal, job.save_on_stop, job.reason.code) == (
+        S.PAUSED,
+        None,
+        False,
+        ReasonCode.PAUSE_REQUESTED,
+    )
+    job = apply(apply(job, ResumeRequested(), 9.0), PLACED, 10.0)
+    assert (job.state, job.attempts[-1].resumed_from) == (S.STARTING, "checkpoint-4")
+
+
+def test_a_cancel_outranks_a_pause_and_a_failure_but_not_a_success() -> None:
+    stopping = after(PREPARED, PLACED, Running(), PauseRequested(), CancelRequested(save=True))
+    assert (stopping.stop_goal, stopping.save_on_stop) == (S.CANCELLED, True)
+    assert apply(stopping, Ended(Outcome.FAILED, KILLED), 9.0).state is S.CANCELLED
+    assert apply(stopping, Ended(Outcome.COMPLETED), 9.0).state is S.SUCCEEDED
+
+
+def test_a_job_stopped_while_it_is_prepared_is_prepared_when_it_goes_on() -> None:
+    paused = after(PauseRequested(), Ended(Outcome.STOPPED))
+    assert (paused.state, apply(paused, ResumeRequested(), 9.0).state) == (S.PAUSED, S.PREPARING)
+    ready = after(PauseRequested(), PREPARED)
+    assert (ready.state, apply(ready, ResumeRequested(), 9.0).state) == (S.PAUSED, S.QUEUED)
+
+
+def test_a_daemon_that_died_between_decision_and_start_decides_again() -> None:
+    job = after(PREPARED, PLACED, Ended(Outcome.STOPPED), max_retries=0)
+    assert (job.state, job.attempts[0].outcome) == (S.QUEUED, Outcome.STOPPED)
+
+
+def test_a_retry_forgets_the_failure_and_not_the_checkpoint() -> None:
+    failed = after(PREPARED, PLACED, Ended(Outcome.FAILED, DIVERGED, checkpoint="checkpoint-4"))
+    job = apply(failed, RetryRequested(), 9.0)
+    assert (job.state, job.failure, job.end_time, job.checkpoint) == (S.QUEUED, None, None, "checkpoint-4")
+    assert replace(job, state=failed.state).attempts == failed.attempts
