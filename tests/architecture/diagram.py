@@ -26,7 +26,8 @@ def draw(table: Table = TABLE) -> str:
     for (state, event), targets in table.items():
         for target in targets:
             arrows.setdefault((state, target), []).append(event.__name__)
-    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {JobState.PREPARING}"]
+    begin = [f"    [*] --> {JobState.PREPARING}", f"    [*] --> {JobState.PAUSED}: hold"]
+    lines = ["```mermaid", "stateDiagram-v2", *begin]
     lines += [f"    {state} --> {target}: {', '.join(events)}" for (state, target), events in arrows.items()]
     lines += [f"    {state} --> [*]" for state in JobState if state in TERMINAL]
     return "\n".join([*lines, "```"]) + "\n"

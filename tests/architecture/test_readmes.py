@@ -41,7 +41,7 @@ def test_the_diagram_follows_the_table() -> None:
     moves: dict[tuple[JobState, type[Event]], tuple[JobState, ...]] = {
         (JobState.QUEUED, Placed): (JobState.STARTING, JobState.RUNNING)
     }
-    arrows = diagram.draw(moves).splitlines()[3:5]
+    arrows = diagram.draw(moves).splitlines()[4:6]
     assert arrows == ["    queued --> starting: Placed", "    queued --> running: Placed"]
 
 
