@@ -14,6 +14,8 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 UV := $(or $(shell command -v uv),$(BUILD)/uv/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
+# Trust what the machine trusts, behind a company's proxy too.
+export UV_SYSTEM_CERTS := 1
 
 .PHONY: help
 help: ## List the targets
