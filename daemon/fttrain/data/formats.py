@@ -1,0 +1,204 @@
+"""The formats a row can come in: for each its columns, and one function that brings a row into an internal form.
+
+To add a format is to add an entry to LAYOUTS and its function. It must never look at more than one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from finetuned.v1 import training_pb2
+from fttrain.data.forms import Chat, Form, Message, Pair, Plain, Tools
+from fttrain.data.problems import BadRow, kind, listed, nearest
+from fttrain.data.turns import chat, checked, conversation, declared, decoded, message, with_system
+
+Format: TypeAlias = "training_pb2.Format.ValueType"
+
+
+class Fields:
+    """One row, read by the names of the format's fields, whatever the file calls its columns."""
+
+    def __init__(self, row: Mapping[str, Any], names: Mapping[str, str]) -> None:
+        self._row = row
+        self._names = names
+
+    def has(self, field: str) -> bool:
+        """Whether the row has a value for the field; null is none."""
+        return self._row.get(self.column(field)) is not None
+
+    def column(self, field: str) -> str:
+        """What the file calls the field."""
+        return self._names.get(field, field)
+
+    def value(self, field: str) -> Any:
+        """The value. Raises BadRow if there is none."""
+        column = self.column(field)
+        if not self.has(field):
+            found = "null" if column in self._row else f"missing; the row has {listed(map(str, self._row))}"
+            raise BadRow(
+                f"column {column!r} is {found}{'' if column in self._row else nearest(column, map(str, self._row))}"
+            )
+        return self._row[column]
+
+    def text(self, field: str) -> str:
+        """A string, which may be empty."""
+        value = self.value(field)
+        if not isinstance(value, str):
+            raise BadRow(f"column {self.column(field)!r} is {kind(value)}; accepted is a string")
+        return value
+
+    def filled(self, field: str) -> str:
+        """A string with something in it."""
+        text = self.text(field)
+        if not text.strip():
+            raise BadRow(f"column {self.column(field)!r} is empty")
+        return text
+
+    def text_or_empty(self, field: str) -> str:
+        """A string; empty where the row has none."""
+        return self.text(field) if self.has(field) else ""
+
+    def turns(self, field: str) -> tuple[list[Message], frozenset[int]]:
+        """The turns of a conversation, and the indices of the muted ones."""
+        return conversation(self.value(field), self.column(field), self._names.get("role"), self._names.get("content"))
+
+    def turn(self, field: str) -> Message:
+        """A single turn."""
+        where = f"column {self.column(field)!r}"
+        return message(self.value(field), where, self._names.get("role"), self._names.get("content"))
+
+
+def _alpaca(row: Fields) -> Chat:
+    answer = {"role": "assistant", "content": row.filled("output")}
+    return chat([*_asked(row), answer], row.value("tools") if row.has("tools") else None)
+
+
+def _turns(row: Fields) -> Chat:
+    messages, muted = row.turns("messages")
+    if row.has("system") and messages[0]["role"] != "system":
+        shift = bool(row.text("system").strip())
+        messages, muted = with_system(messages, row.text("system")), frozenset(index + shift for index in muted)
+    return chat(messages, row.value("tools") if row.has("tools") else None, muted)
+
+
+def _prompt_completion(row: Fields) -> Plain:
+    return Plain(row.filled("prompt"), row.filled("completion"))
+
+
+def _text(row: Fields) -> Plain:
+    return Plain("", row.filled("text"))
+
+
+def _preference(row: Fields) -> Pair:
+    prompt, chosen, rejected = _prompt(row), _answer(row, "chosen"), _answer(row, "rejected")
+    if chosen == rejected:
+        raise BadRow("chosen and rejected are the same; there is nothing to prefer")
+    if isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str):
+        return Pair(prompt, chosen, rejected)
+    return _turn_pair(
+        prompt, _as_turns(chosen), _as_turns(rejected), declared(row.value("tools") if row.has("tools") else None)
+    )
+
+
+def _prompt(row: Fields) -> list[Message] | str:
+    if row.has("messages"):
+        return with_system(row.turns("messages")[0], row.text_or_empty("system"))
+    if row.has("instruction"):
+        return _asked(row)
+    if row.has("prompt"):
+        return row.filled("prompt") if isinstance(row.value("prompt"), str) else row.turns("prompt")[0]
+    return []
+
+
+def _turn_pair(
+    prompt: list[Message] | str, chosen: list[Message], rejected: list[Message], tools: Tools | None
+) -> Pair:
+    """Answers that repeat the whole conversation are parted from it: what both share is the prompt."""
+    if chosen[0]["role"] != "assistant" and rejected[0]["role"] != "assistant":
+        pairs = zip(chosen, rejected, strict=False)
+        shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(chosen), len(rejected)))
+        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+    elif isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    if not prompt:
+        raise BadRow("the row has no prompt; accepted is prompt, messages, conversations or instruction")
+    for answer in (chosen, rejected):
+        checked([*prompt, *answer])
+    return Pair(prompt, chosen, rejected, tools)
+
+
+def _asked(row: Fields) -> list[Message]:
+    """The turns before the answer of an alpaca row: system, history, instruction and input parted by a line end."""
+    request = "\n".join(part for part in (row.text("instruction"), row.text_or_empty("input")) if part.strip())
+    if not request:
+        raise BadRow(f"column {row.column('instruction')!r} is empty")
+    return with_system([*_history(row), {"role": "user", "content": request}], row.text_or_empty("system"))
+
+
+def _history(row: Fields) -> list[Message]:
+    column = row.column("history")
+    rounds = decoded(row.value("history") or "[]", column) if row.has("history") else []
+    if not isinstance(rounds, list):
+        raise BadRow(f"column {column!r} is {kind(rounds)}; accepted is a list of [question, answer]")
+    messages: list[Message] = []
+    for number, pair in enumerate(rounds, 1):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise BadRow(f"round {number} of {column!r} is not a pair of strings; accepted is [question, answer]")
+        messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    return messages
+
+
+def _answer(row: Fields, field: str) -> list[Message] | str:
+    value = row.value(field)
+    if isinstance(value, str):
+        return row.filled(field)
+    return row.turns(field)[0] if isinstance(value, list) else [row.turn(field)]
+
+
+def _as_turns(answer: list[Message] | str) -> list[Message]:
+    return [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A format: its columns, by the names in Columns, and how a row of it is read."""
+
+    name: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    read: Callable[[Fields], Form]
+    # The file's usual name for the field `messages`.
+    turns_column: str = "messages"
+
+    def names(self, columns: Mapping[str, str], found: Collection[str]) -> dict[str, str]:
+        """What the file calls each field: as the spec says, else the usual name. `found`: the file's columns."""
+        usual = self.turns_column if self.turns_column in found or "messages" not in found else "messages"
+        return {"messages": usual, **columns}
+
+    def missing(self, columns: Mapping[str, str], found: Collection[str]) -> list[str]:
+        """Required columns that the file does not have."""
+        names = {"messages": self.turns_column, **columns}
+        return [names.get(field, field) for field in self.required if names.get(field, field) not in found]
+
+
+# Tried in this order when a source does not say: a preference row often has a prompt in another format.
+LAYOUTS: dict[Format, Layout] = {
+    training_pb2.FORMAT_PREFERENCE: Layout(
+        "preference",
+        ("chosen", "rejected"),
+        ("prompt", "messages", "instruction", "input", "system", "history", "role", "content"),
+        _preference,
+        "conversations",
+    ),
+    training_pb2.FORMAT_SHAREGPT: Layout(
+        "sharegpt", ("messages",), ("role", "content", "system"), _turns, "conversations"
+    ),
+    training_pb2.FORMAT_MESSAGES: Layout("messages", ("messages",), ("role", "content", "system"), _turns),
+    training_pb2.FORMAT_PROMPT_COMPLETION: Layout(
+        "prompt_completion", ("prompt", "completion"), (), _prompt_completion
+    ),
+    training_pb2.FORMAT_ALPACA: Layout("alpaca", ("instruction", "output"), ("input", "system", "history"), _alpaca),
+    training_pb2.FORMAT_TEXT: Layout("text", ("text",), (), _text),
+}

@@ -1,0 +1,41 @@
+"""The three shapes a row is brought into before it is tokenised, whatever it came in. Nothing here decides anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+# What a chat template sees of a turn: role (system, user, assistant, tool), content and, on a call, tool_calls.
+Message = dict[str, Any]
+Tools = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation to be rendered by the chat template. It ends with the assistant's turn."""
+
+    messages: list[Message]
+    tools: Tools | None = None
+    # Indices of assistant turns the row asks not to train on (OpenAI's `weight: 0`).
+    muted: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Text as it is: no template. The completion is what an assistant would say; of a text row it is everything."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one prompt. All three are turns, or all three are plain text."""
+
+    prompt: list[Message] | str
+    chosen: list[Message] | str
+    rejected: list[Message] | str
+    tools: Tools | None = None
+
+
+Form = Chat | Plain | Pair

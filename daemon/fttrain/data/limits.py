@@ -1,0 +1,61 @@
+"""What becomes of a row over data.max_length, and whether enough of it is left to train on. Pure: ids in, ids out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finetuned.v1 import training_pb2
+from fttrain.data.problems import BadRow
+from fttrain.data.tokens import NOT_TRAINED, Example, IdPair
+
+
+class TooLong(BadRow):
+    """A row over the limit where the spec says to refuse such rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Token counts of a row. Of a pair, `tokens` counts the prompt twice, as the model sees it."""
+
+    longest: int
+    tokens: int
+    trained: int
+    truncated: bool
+
+
+def fitted(
+    row: Example | IdPair, limit: int, policy: training_pb2.LongRows.ValueType
+) -> tuple[Example | IdPair, Measures]:
+    """The row as it is trained on, and its measures. Raises BadRow when it is left out."""
+    length = _longest(row)
+    truncated = length > limit
+    if truncated and policy != training_pb2.LONG_ROWS_TRUNCATE:
+        error = TooLong if policy == training_pb2.LONG_ROWS_REFUSE else BadRow
+        raise error(f"the row has {length} tokens; data.max_length is {limit}")
+    row = _cut(row, limit) if truncated else row
+    trained = _trained(row)
+    if not trained:
+        where = f"its first {limit} tokens (data.max_length)" if truncated else "it"
+        raise BadRow(f"no token of {where} is trained on")
+    tokens = len(row.input_ids) if isinstance(row, Example) else 2 * len(row.prompt_ids) + trained
+    return row, Measures(_longest(row), tokens, trained, truncated)
+
+
+def _longest(row: Example | IdPair) -> int:
+    if isinstance(row, Example):
+        return len(row.input_ids)
+    return len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids))
+
+
+def _cut(row: Example | IdPair, limit: int) -> Example | IdPair:
+    if isinstance(row, Example):
+        return Example(row.input_ids[:limit], row.labels[:limit])
+    room = max(0, limit - len(row.prompt_ids))
+    return IdPair(row.prompt_ids, row.chosen_ids[:room], row.rejected_ids[:room])
+
+
+def _trained(row: Example | IdPair) -> int:
+    """Tokens the loss is computed on. The first token of a sequence is predicted by nothing."""
+    if isinstance(row, Example):
+        return sum(label != NOT_TRAINED for label in row.labels[1:])
+    return len(row.chosen_ids) + len(row.rejected_ids) if row.chosen_ids and row.rejected_ids else 0

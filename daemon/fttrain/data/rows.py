@@ -1,0 +1,82 @@
+"""Writes prepared rows into a `datasets` folder as they come and counts what goes in.
+
+The columns are those TRL's collators take: input_ids and labels, or prompt_ids, chosen_ids and rejected_ids. It must
+never hold more than one batch of rows.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from pathlib import Path
+
+from finetuned.v1 import data_report_pb2
+from fttrain.data.limits import Measures
+from fttrain.data.tokens import Example, IdPair
+
+_SEQUENCE = ("input_ids", "labels")
+_PAIR = ("prompt_ids", "chosen_ids", "rejected_ids")
+# TRL packs what one call of datasets' map sees, by default this many rows.
+_PACKED_TOGETHER = 1000
+
+
+class RowWriter:
+    """One split. `report` counts the rows added so far."""
+
+    def __init__(self, folder: Path, *, pairs: bool, pack_to: int | None = None) -> None:
+        # Loaded here: most of a second that bad input must not wait for.
+        from datasets import Features, List, Value
+        from datasets.arrow_writer import ArrowWriter
+
+        self.report = data_report_pb2.SplitReport()
+        self._folder = folder
+        self._stream = folder.with_suffix(".arrow")
+        self._columns = _PAIR if pairs else _SEQUENCE
+        self._pack_to = pack_to
+        self._lengths = array("i")
+        features = Features({name: List(Value("int32")) for name in self._columns})
+        self._writer = ArrowWriter(path=str(self._stream), features=features)
+
+    def add(self, row: Example | IdPair, measures: Measures) -> None:
+        """Adds a row at the end."""
+        self._writer.write({name: getattr(row, name) for name in self._columns})
+        self._lengths.append(measures.longest)
+        self.report.rows += 1
+        self.report.tokens += measures.tokens
+        self.report.trained_tokens += measures.trained
+        self.report.longest_row_tokens = max(self.report.longest_row_tokens, measures.longest)
+        self.report.truncated_rows += measures.truncated
+
+    def close(self) -> None:
+        """Makes the folder of what was added. With packing, the report counts the packed sequences from here on."""
+        import datasets
+
+        datasets.disable_progress_bars()
+        self._writer.finalize()
+        datasets.Dataset.from_file(str(self._stream)).save_to_disk(str(self._folder))
+        self._stream.unlink()
+        if self._pack_to:
+            self.report.rows = packed(self._lengths, self._pack_to)
+
+
+def packed(lengths: Sequence[int], limit: int) -> int:
+    """Number of sequences of at most `limit` tokens that TRL packs rows of these lengths into."""
+    return sum(
+        _bins(lengths[start : start + _PACKED_TOGETHER], limit) for start in range(0, len(lengths), _PACKED_TOGETHER)
+    )
+
+
+def _bins(lengths: Sequence[int], limit: int) -> int:
+    """Best fit decreasing: each row goes where it leaves the least room."""
+    bins = 0
+    free: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        place = bisect_left(free, length)
+        if place < len(free):
+            room = free.pop(place)
+        else:
+            room, bins = limit, bins + 1
+        if room > length:
+            insort(free, room - length)
+    return bins

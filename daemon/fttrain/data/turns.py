@@ -1,0 +1,150 @@
+"""Conversations: brings turns of either common spelling into messages for a chat template and checks who speaks when.
+
+`{from, value}` with human and gpt, `{role, content}` with user and assistant; function calls of both. It must never
+guess at a turn it does not understand: the row is left out and says why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fttrain.data.forms import Chat, Message, Tools
+from fttrain.data.problems import BadRow, kind, listed, nearest
+
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+}
+_CALL = "function_call"
+
+# Who may speak after whom; None is the beginning.
+_AFTER: dict[str | None, tuple[str, ...]] = {
+    None: ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("tool", "assistant"),
+}
+
+
+def conversation(
+    turns: object, column: str, role: str | None, content: str | None
+) -> tuple[list[Message], frozenset[int]]:
+    """Messages, and the indices of those with `weight: 0`. `role`, `content`: keys of a turn, if unusual."""
+    turns = decoded(turns, column)
+    if not isinstance(turns, list):
+        raise BadRow(f"column {column!r} is {kind(turns)}; accepted is a list of turns")
+    if not turns:
+        raise BadRow(f"column {column!r} is an empty list")
+    messages = [message(turn, f"turn {index} of {column!r}", role, content) for index, turn in enumerate(turns, 1)]
+    muted = frozenset(index for index, turn in enumerate(turns) if turn.get("weight") == 0)
+    return messages, muted
+
+
+def message(turn: object, where: str, role: str | None = None, content: str | None = None) -> Message:
+    """One turn as a message."""
+    if not isinstance(turn, Mapping):
+        raise BadRow(f"{where} is {kind(turn)}; accepted is an object with role and content, or from and value")
+    speaker_key = role or ("role" if "role" in turn else "from")
+    content_key = content or ("content" if "content" in turn or "role" in turn else "value")
+    speaker = turn.get(speaker_key)
+    if not isinstance(speaker, str):
+        raise BadRow(f"{where} has no {speaker_key!r}; it has {listed(turn)}")
+    if speaker == _CALL:
+        return {"role": "assistant", "content": "", "tool_calls": _shared_call(turn.get(content_key), where)}
+    if speaker not in _ROLES:
+        raise BadRow(
+            f"{where} has the unknown role {speaker!r}{nearest(speaker, _ROLES)}; "
+            f"accepted are {listed((*_ROLES, _CALL))}"
+        )
+    rest = {key: turn[key] for key in ("name", "tool_call_id", "reasoning_content") if turn.get(key) is not None}
+    calls = turn.get("tool_calls")
+    if calls:
+        rest["tool_calls"] = _openai_calls(calls, where)
+    return {"role": _ROLES[speaker], "content": _said(turn, content_key, where, may_be_empty=bool(calls)), **rest}
+
+
+def checked(messages: Sequence[Message]) -> None:
+    """Raises BadRow unless the turns are in an order that can be learnt from and end with the assistant's."""
+    before: str | None = None
+    for index, turn in enumerate(messages, 1):
+        role = turn["role"]
+        answers_nothing = role == "tool" and before == "assistant" and not messages[index - 2].get("tool_calls")
+        if role not in _AFTER[before] or answers_nothing:
+            place = f"after the {before}'s" if before else "first"
+            accepted = ("user",) if answers_nothing else _AFTER[before]
+            raise BadRow(f"turn {index} is the {role}'s, {place}; accepted there is {' or '.join(accepted)}")
+        before = role
+    if before != "assistant":
+        raise BadRow(f"the last turn is the {before}'s; accepted is one of the assistant")
+
+
+def with_system(messages: list[Message], system: str) -> list[Message]:
+    """Puts a system prompt before the turns, unless they bring their own or there is none."""
+    own = messages and messages[0]["role"] == "system"
+    return messages if own or not system.strip() else [{"role": "system", "content": system}, *messages]
+
+
+def chat(messages: list[Message], tools: object = None, muted: frozenset[int] = frozenset()) -> Chat:
+    """A checked conversation, with the tools its row declares."""
+    checked(messages)
+    return Chat(messages, declared(tools), muted)
+
+
+def declared(tools: object) -> Tools | None:
+    """The declarations in a `tools` column: a list, or a list written as a JSON string; bare functions are wrapped."""
+    tools = decoded(tools, "tools") if tools else None
+    if not tools:
+        return None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise BadRow(f"column 'tools' is {kind(tools)}; accepted is a list of function declarations")
+    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
+
+
+def decoded(value: object, column: str) -> object:
+    """A list or object that was written as a JSON string, as in CSV files, read; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise BadRow(f"column {column!r} is a string that is not JSON: {error.msg} at column {error.colno}") from error
+
+
+def _said(turn: Mapping[str, Any], key: str, where: str, *, may_be_empty: bool) -> str:
+    said = turn.get(key)
+    if may_be_empty and said is None:
+        return ""
+    if not isinstance(said, str):
+        found = f"is {kind(said)}" if key in turn else f"is missing (the turn has {listed(turn)})"
+        raise BadRow(f"{key!r} of {where} {found}; accepted is a string")
+    if not said.strip() and not may_be_empty:
+        raise BadRow(f"{key!r} of {where} is empty")
+    return said
+
+
+def _shared_call(value: object, where: str) -> list[dict[str, Any]]:
+    """ShareGPT's function_call turn: one call, or a list of them, as JSON."""
+    calls = decoded(value, where)
+    return [_call(call, where) for call in (calls if isinstance(calls, list) else [calls])]
+
+
+def _openai_calls(calls: object, where: str) -> list[dict[str, Any]]:
+    if not isinstance(calls, list):
+        raise BadRow(f"'tool_calls' of {where} is {kind(calls)}; accepted is a list")
+    return [_call(call.get("function") if isinstance(call, dict) else call, where) for call in calls]
+
+
+def _call(function: object, where: str) -> dict[str, Any]:
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise BadRow(f"{where} has a function call without a name; accepted is name and arguments")
+    arguments = decoded(function.get("arguments", {}), f"arguments of {where}")
+    return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
