@@ -33,7 +33,7 @@ Listener = Callable[[Job], None]
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 DEFAULT_MAX_RETRIES = 2
-# No vowels but e and u, no look-alikes: ids are read aloud and typed.
+# Without look-alikes (i, l, o, 0, 1): ids are read aloud and typed.
 _LETTERS = "abcdefghjkmnpqrstuvwxyz"
 _DIGITS = "23456789"
 _ID_LENGTH = 10
