@@ -25,6 +25,8 @@ from typing import Any
 
 import grpc
 from google.protobuf import json_format
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from finetuned.v1 import (
     artifact_service_pb2_grpc,
@@ -245,6 +247,24 @@ def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
+
+
+def refusal(call: Callable[[], object], violations: list[str] | None = None) -> tuple[grpc.StatusCode, str, str]:
+    """The code, reason and message a call is refused with; the fields of its violations go into the list."""
+    try:
+        answer = call()
+    except grpc.RpcError as error:
+        status = rpc_status.from_call(error)
+        assert status is not None
+        reason = error_details_pb2.ErrorInfo()
+        problems = error_details_pb2.BadRequest()
+        for detail in status.details:
+            detail.Unpack(reason)
+            detail.Unpack(problems)
+        if violations is not None:
+            violations += [violation.field for violation in problems.field_violations]
+        return error.code(), reason.reason, status.message
+    raise AssertionError(f"it was not refused: {answer}")
 
 
 def _toml(sections: dict[str, dict[str, Any]]) -> str:
