@@ -39,7 +39,7 @@ def text(bootstrap: trainer_pb2.Bootstrap, state: Any, rows: Rows) -> str:
         "Result": _table(_result(state)),
         "Lineage": _table(_lineage(bootstrap, rows)),
         "Versions": _table([("finetuned", bootstrap.daemon_version), *((name, version(name)) for name in _LIBRARIES)]),
-        "Resolved spec": f"```json\n{json_format.MessageToJson(portable_spec(spec))}\n```",
+        "Resolved spec": f"```json\n{_portable(spec)}\n```",
     }
     kind = "An adapter for" if adapter else "A fine-tuned"
     # JSON is YAML.
@@ -48,8 +48,8 @@ def text(bootstrap: trainer_pb2.Bootstrap, state: Any, rows: Rows) -> str:
     return f"{head}\n# {bootstrap.job_name}\n\n{kind} {base}, made by finetuned as job `{bootstrap.job_id}`.\n{body}"
 
 
-def portable_spec(spec: training_pb2.TrainingSpec) -> training_pb2.TrainingSpec:
-    """The spec with every path cut to its last part."""
+def _portable(spec: training_pb2.TrainingSpec) -> str:
+    """The spec as JSON, every path cut to its last part."""
     portable = training_pb2.TrainingSpec()
     portable.CopyFrom(spec)
     if portable.model.path:
@@ -59,7 +59,7 @@ def portable_spec(spec: training_pb2.TrainingSpec) -> training_pb2.TrainingSpec:
     if portable.data.chat_template_path:
         portable.data.chat_template_path = Path(portable.data.chat_template_path).name
     portable.ClearField("output")
-    return portable
+    return json_format.MessageToJson(portable, preserving_proto_field_name=True)
 
 
 def _result(state: Any) -> Iterator[tuple[str, object]]:

@@ -36,6 +36,7 @@ _PHRASES = (
     ("DefaultCPUAllocator: can't allocate memory", event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY),
     ("DefaultCPUAllocator: not enough memory", event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY),
     ("No space left on device", event_pb2.FAILURE_CLASS_DISK_FULL),
+    ("PytorchStreamWriter failed writing file", event_pb2.FAILURE_CLASS_DISK_FULL),
     ("Timed out waiting", event_pb2.FAILURE_CLASS_COLLECTIVE_TIMEOUT),
     ("Connection closed by peer", event_pb2.FAILURE_CLASS_COLLECTIVE_TIMEOUT),
     ("Watchdog caught collective operation timeout", event_pb2.FAILURE_CLASS_COLLECTIVE_TIMEOUT),

@@ -1,4 +1,4 @@
-"""What a rank asks of the machine it runs on: threads, the cap on its GPU, its peak memory, agreement between ranks."""
+"""What a rank asks of the machine it runs on: the cap on its GPU, its peak memory, agreement between ranks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ def set_up(bootstrap: trainer_pb2.Bootstrap) -> None:
     logging.set_verbosity_warning()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    if bootstrap.threads:
-        torch.set_num_threads(bootstrap.threads)
     if on_cpu(bootstrap.spec):
         return
     if not torch.cuda.is_available():

@@ -49,7 +49,6 @@ def load_model(bootstrap: trainer_pb2.Bootstrap, quantization: BitsAndBytesConfi
             f"the weights of {portable_name(spec.model)} lack {len(missing)} tensors of the model, e.g. {missing[0]}",
             _ADVICE,
         )
-    model.config.use_cache = False
     return model
 
 

@@ -35,19 +35,13 @@ def write(bootstrap: trainer_pb2.Bootstrap, trainer: Any, rows: Rows) -> None:
 
 def _save(bootstrap: trainer_pb2.Bootstrap, trainer: Any, folder: Path) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.config.use_cache = True
-    if trainer_is_adapter(model):
+    if hasattr(model, "peft_config"):
         model.peft_config["default"].base_model_name_or_path = portable_name(bootstrap.spec.model)
         # The vocabulary was not resized, and looking that up would ask the hub about the portable name.
         model.save_pretrained(folder, save_embedding_layers=False)
     else:
         model.save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
-
-
-def trainer_is_adapter(model: Any) -> bool:
-    """Whether an adapter was trained, and not the model's own weights."""
-    return hasattr(model, "peft_config")
 
 
 def _make_room(target: Path, job_id: str) -> None:

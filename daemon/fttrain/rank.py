@@ -33,9 +33,19 @@ def run(body: Body) -> NoReturn:
     bootstrap = trainer_pb2.Bootstrap.FromString(sys.stdin.buffer.read())
     rank = number()
     stops.watch(attempt_folder(bootstrap) / "stop.json")
-    journal = JournalWriter(Path(bootstrap.run_directory) / "events.journal") if rank == 0 else None
-    report = Report(journal, bootstrap.attempt)
+    result = _last_word(body, bootstrap, rank)
+    write_message(attempt_folder(bootstrap) / f"rank-{rank}.json", result)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: exit handlers of collective libraries may wait for ranks that are gone.
+    os._exit(1 if result.outcome == event_pb2.OUTCOME_FAILED else 0)
+
+
+def _last_word(body: Body, bootstrap: trainer_pb2.Bootstrap, rank: int) -> trainer_pb2.RankResult:
+    report = Report(None, bootstrap.attempt)
     try:
+        if rank == 0:
+            report = Report(JournalWriter(Path(bootstrap.run_directory) / "events.journal"), bootstrap.attempt)
         result = body(bootstrap, report)
     # Whatever it is, SystemExit of a library included, the keeper must be told.
     except BaseException as error:
@@ -45,11 +55,7 @@ def run(body: Body) -> NoReturn:
     result.checkpoint = report.last_checkpoint
     result.peak_memory_bytes = max(result.peak_memory_bytes, report.peak_memory_bytes)
     result.time.FromNanoseconds(time.time_ns())
-    write_message(attempt_folder(bootstrap) / f"rank-{rank}.json", result)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Not sys.exit: exit handlers of collective libraries may wait for ranks that are gone.
-    os._exit(1 if result.outcome == event_pb2.OUTCOME_FAILED else 0)
+    return result
 
 
 def number() -> int:

@@ -32,7 +32,7 @@ def body(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankRe
 
 
 def set_environment(bootstrap: trainer_pb2.Bootstrap) -> None:
-    """What the libraries read when they are imported: offline unless the host allows hubs, quiet, no telemetry."""
+    """What libraries read when they are imported: threads, offline unless the host allows hubs, quiet, no telemetry."""
     offline = "0" if bootstrap.allow_hub else "1"
     os.environ.update(
         HF_HUB_OFFLINE=offline,
@@ -43,6 +43,8 @@ def set_environment(bootstrap: trainer_pb2.Bootstrap) -> None:
         # Rows are tokenised already, and the warning about forks would fill the log.
         TOKENIZERS_PARALLELISM="false",
     )
+    if bootstrap.threads:
+        os.environ.update(OMP_NUM_THREADS=str(bootstrap.threads), MKL_NUM_THREADS=str(bootstrap.threads))
     if len(bootstrap.device_ids) == 1:
         # A single rank needs no rendezvous; accelerate would make one, and wrap the model, because of these.
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
