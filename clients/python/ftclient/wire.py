@@ -31,7 +31,7 @@ _KINDS_BY_MESSAGE = {kind.__name__: kind for kind in get_args(events.Kind)}
 def read(cls: type[R], message: Message, **given: Any) -> R:
     """The message as a record; `given` are the fields that do not stand in the message."""
     record: type = cls
-    values = {name: reader(message) for name, reader in _readers(record) if name not in given}
+    values = {name: reader(message) for name, reader in _readers(record, frozenset(given))}
     return cls(**values, **given, proto=message)
 
 
@@ -45,9 +45,10 @@ def read_event(message: event_pb2.TrainingEvent, seq: int) -> events.Event | Non
 
 
 @cache
-def _readers(cls: type) -> tuple[tuple[str, Reader], ...]:
+def _readers(cls: type, given: frozenset[str]) -> tuple[tuple[str, Reader], ...]:
     hints = get_type_hints(cls, localns=_NAMES)
-    return tuple((f.name, _field_reader(f.name, hints[f.name])) for f in fields(cls) if f.name != "proto")
+    names = [field.name for field in fields(cls) if field.name not in given | {"proto"}]
+    return tuple((name, _field_reader(name, hints[name])) for name in names)
 
 
 def _field_reader(name: str, hint: Any) -> Reader:

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: `ftctl`. Data go to standard output, everything else to standard error."""

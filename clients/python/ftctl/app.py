@@ -1,0 +1,78 @@
+"""The commands of `ftctl`, and the one place where an error becomes three lines and an exit code.
+
+Nothing here imports grpc: `--help` stays fast. Each command connects when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ftclient.errors import FtError
+from ftctl import exits, session
+from ftctl.commands import host, jobs, spec, streams
+
+
+class Commands(TyperGroup):
+    """The group of all commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs one command; its errors are told here."""
+        try:
+            return super().invoke(ctx)
+        except FtError as error:
+            session.report(error)
+            raise typer.Exit(exits.code_of(error)) from error
+        except KeyboardInterrupt:
+            raise typer.Exit(exits.INTERRUPTED) from None
+        except BrokenPipeError:
+            # Who reads us has enough, e.g. `| head`. What is buffered has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(exits.OK) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Submit fine-tuning jobs to the daemon, and follow them.\n\n"
+    "JOB is an id, the beginning of one, a name that only one job has, or @last.",
+)
+
+
+@app.callback()
+def _options(
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of the daemon, e.g. unix:/run/finetuned/ftd.sock.", envvar="FTD_ADDRESS"),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="With an error, show its trace and the request's id.")] = False,
+) -> None:
+    session.settings.address = address
+    session.settings.debug = debug
+
+
+app.command()(spec.submit)
+app.command()(spec.validate)
+app.command()(spec.plan)
+app.command()(jobs.get)
+app.command()(jobs.describe)
+app.command()(streams.watch)
+app.command()(streams.logs)
+app.command()(streams.metrics)
+app.command()(streams.wait)
+app.command()(jobs.cancel)
+app.command()(jobs.pause)
+app.command()(jobs.resume)
+app.command()(jobs.retry)
+app.command()(jobs.delete)
+app.command()(host.gpus)
+app.command()(host.queue)
+app.command()(host.version)
+app.command()(host.doctor)

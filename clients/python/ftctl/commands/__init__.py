@@ -1,0 +1,1 @@
+"""The commands of `ftctl`, grouped by what they are about."""

@@ -1,0 +1,76 @@
+"""Commands about the host: its devices, the queue, and whether all is well between here and the daemon."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ftclient import __version__
+from ftclient.errors import FtError
+from ftctl import exits, output, session, show, text
+from ftctl.output import Format
+
+
+def gpus(
+    form: Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML)] = Format.TABLE,
+) -> None:
+    """Show the devices, their memory, and who holds it."""
+    with session.connect() as client:
+        host = client.host()
+    if form is Format.TABLE:
+        show.devices(host)
+    else:
+        output.one(host.proto, form)
+
+
+def queue(
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print ids only.")] = False,
+    form: Annotated[
+        Format, output.option(Format.TABLE, Format.JSON, Format.YAML, Format.JSONL, Format.NAME)
+    ] = Format.TABLE,
+) -> None:
+    """Show the jobs that wait, in order, and why."""
+    with session.connect() as client:
+        waiting = client.queue()
+    if quiet or form is Format.NAME:
+        for job in waiting:
+            output.line(job.job)
+    elif form is Format.TABLE:
+        show.queue(waiting)
+    else:
+        output.many((job.proto for job in waiting), form)
+
+
+def version() -> None:
+    """Show this program's version; doctor shows the daemon's."""
+    output.line(f"ftctl {__version__}")
+
+
+def doctor() -> None:
+    """Check what has to be well for jobs to run."""
+    output.line(f"ok    ftctl {__version__}, python {sys.version.split()[0]}")
+    address = session.settings.address
+    output.line(f"ok    looking for the daemon at {address or 'the default sockets (FTD_ADDRESS is not set)'}")
+    try:
+        with session.connect() as client:
+            host = client.host(timeout=10)
+            waiting = client.queue(timeout=10)
+    except FtError:
+        output.line("FAIL  the daemon does not answer")
+        raise
+    output.line(f"ok    daemon {host.version} on {host.hostname}, up since {text.clock(host.start_time)}")
+    if host.version != __version__:
+        output.line(f"warn  the daemon has version {host.version}, this program {__version__}")
+    output.line(f"ok    devices by {host.inventory}: {', '.join(device.name or device.id for device in host.devices)}")
+    foreign = [use for device in host.devices for use in device.uses if not use.job]
+    if foreign:
+        output.line(f"warn  {len(foreign)} processes that are not the daemon's hold device memory; see `ftctl gpus`")
+    low = host.state_free_bytes < 2 * 1024**3
+    output.line(f"{'warn' if low else 'ok  '}  {text.size(host.state_free_bytes)} free in {host.state_directory}")
+    jobs = ", ".join(f"{count} {state}" for state, count in sorted(host.jobs_by_state.items())) or "none"
+    output.line(f"ok    jobs not ended: {jobs}; {len(waiting)} waiting")
+    if not host.devices:
+        output.line("FAIL  the host offers no device")
+        raise typer.Exit(exits.FAILED)

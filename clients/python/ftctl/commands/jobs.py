@@ -1,0 +1,122 @@
+"""Commands about jobs: list and show them, and cancel, pause, resume, retry, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ftctl import output, session, show
+from ftctl.output import Format
+
+if TYPE_CHECKING:
+    from ftclient import Client, Job
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id, prefix of an id, name, or @last.")]
+JobsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids, prefixes, names, or @last.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print ids only.")]
+
+
+def get(
+    what: Annotated[list[str] | None, typer.Argument(metavar="[jobs | [job] JOB...]", help="Default: jobs.")] = None,
+    label: Annotated[list[str] | None, typer.Option("-l", "--label", metavar="KEY=VALUE", help="Only with it.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only in this state, e.g. running; may be repeated.")] = None,
+    project: Annotated[str, typer.Option(help="Only of this project.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many jobs.")] = 50,
+    quiet: Quiet = False,
+    form: Annotated[
+        Format,
+        output.option(Format.TABLE, Format.WIDE, Format.JSON, Format.YAML, Format.NAME, Format.JSONL, Format.CSV),
+    ] = Format.TABLE,
+) -> None:
+    """List jobs, newest first, or show one."""
+    names = what or ["jobs"]
+    with session.connect() as client:
+        if names == ["jobs"]:
+            listed = client.list(states=_states(state or []), labels=_labels(label or []), project=project)
+            _print(islice(listed, limit), Format.NAME if quiet else form)
+            return
+        if names[0] in ("job", "jobs") and len(names) > 1:
+            names = names[1:]
+        found = [client.get(session.last(client, name)) for name in names]
+    if len(found) == 1 and form in (Format.JSON, Format.YAML) and not quiet:
+        output.one(found[0].proto, form)
+    else:
+        _print(iter(found), Format.NAME if quiet else form)
+
+
+def describe(job: JobArgument) -> None:
+    """Show all that is known of a job, from its history to its spec."""
+    with session.connect() as client:
+        found = client.get(session.last(client, job))
+        show.job(found, client.artifacts(found))
+
+
+def cancel(
+    jobs: JobsArgument,
+    save: Annotated[bool, typer.Option("--save", help="Save a checkpoint at the step it stops at.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """End a job; a running one stops at its next step."""
+    _each(jobs, lambda client, job: client.cancel(job, save=save), quiet=quiet)
+
+
+def pause(jobs: JobsArgument, quiet: Quiet = False) -> None:
+    """Save a checkpoint, give the devices back, hold the job."""
+    _each(jobs, lambda client, job: client.pause(job), quiet=quiet)
+
+
+def resume(jobs: JobsArgument, quiet: Quiet = False) -> None:
+    """Queue a paused job again, from its checkpoint."""
+    _each(jobs, lambda client, job: client.resume(job), quiet=quiet)
+
+
+def retry(jobs: JobsArgument, quiet: Quiet = False) -> None:
+    """Queue a failed or cancelled job again, from its checkpoint."""
+    _each(jobs, lambda client, job: client.retry(job), quiet=quiet)
+
+
+def delete(jobs: JobsArgument, quiet: Quiet = False) -> None:
+    """Forget a job that has ended; its run directory and output go too."""
+    with session.connect() as client:
+        for name in jobs:
+            found = client.get(session.last(client, name))
+            client.delete(found)
+            output.line(found.id if quiet else f"{found.id}  {found.name}  deleted")
+
+
+def _each(jobs: list[str], change: Callable[[Client, str], Job], *, quiet: bool) -> None:
+    with session.connect() as client:
+        for name in jobs:
+            changed = change(client, session.last(client, name))
+            output.line(changed.id if quiet else f"{changed.id}  {changed.name}  {changed.state}")
+
+
+def _print(jobs: Iterator[Job], form: Format) -> None:
+    if form is Format.NAME:
+        for job in jobs:
+            output.line(job.id)
+    elif form in (Format.JSON, Format.YAML, Format.JSONL):
+        output.many((job.proto for job in jobs), form)
+    else:
+        show.jobs(list(jobs), form)
+
+
+def _states(given: list[str]) -> list[Any]:
+    from ftclient import JobState
+
+    known = [state for state in JobState if state is not JobState.UNKNOWN]
+    for state in given:
+        if state.lower() not in known:
+            raise typer.BadParameter(f"--state {state}: accepted: {', '.join(known)}")
+    return [JobState(state.lower()) for state in given]
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    pairs = [label.partition("=") for label in given]
+    for key, equals, value in pairs:
+        if not equals:
+            raise typer.BadParameter(f"-l {key}{value}: expected KEY=VALUE")
+    return {key: value for key, _, value in pairs}

@@ -1,0 +1,149 @@
+"""Data to standard output: aligned tables for people, protobuf JSON, YAML, CSV and names for programs.
+
+A table is coloured on a terminal, and plain text with two spaces between columns in a pipe; NO_COLOR is honoured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from enum import StrEnum, auto
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from rich.console import Console
+
+STATE_STYLES = {
+    "preparing": "blue",
+    "queued": "yellow",
+    "starting": "cyan",
+    "running": "cyan",
+    "stopping": "magenta",
+    "paused": "yellow",
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "magenta",
+}
+
+
+class Format(StrEnum):
+    """How a command prints its data."""
+
+    TABLE = auto()
+    WIDE = auto()
+    JSON = auto()
+    YAML = auto()
+    NAME = auto()
+    JSONL = auto()
+    CSV = auto()
+
+
+@cache
+def console() -> Console:
+    """Standard output, for people."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def line(text: str = "") -> None:
+    """One line of data."""
+    sys.stdout.write(f"{text}\n")
+
+
+def flush() -> None:
+    """Lets a reader of a pipe see what is there so far."""
+    sys.stdout.flush()
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """The message as protobuf JSON has it, with the names that the contract and spec files use."""
+    from google.protobuf.json_format import MessageToDict
+
+    return MessageToDict(message, preserving_proto_field_name=True)
+
+
+def one(message: Message, form: Format) -> None:
+    """One message as JSON, JSON line or YAML."""
+    if form is Format.YAML:
+        _yaml(as_dict(message))
+    else:
+        line(json.dumps(as_dict(message), indent=2 if form is Format.JSON else None, ensure_ascii=False))
+
+
+def many(messages: Iterable[Message], form: Format) -> None:
+    """Messages as a JSON array, as JSON lines or as a YAML list."""
+    if form is Format.JSONL:
+        for message in messages:
+            one(message, form)
+        return
+    values = [as_dict(message) for message in messages]
+    if form is Format.YAML:
+        _yaml(values)
+    else:
+        line(json.dumps(values, indent=2, ensure_ascii=False))
+
+
+def csv(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows as CSV, each at once."""
+    from csv import writer
+
+    out = writer(sys.stdout, lineterminator="\n")
+    out.writerow(headers)
+    for row in rows:
+        out.writerow(["" if value is None else value for value in row])
+        flush()
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Rows under headers, the columns in `right` aligned to the right. On a terminal a state has its colour."""
+    if not console().is_terminal:
+        _plain(headers, rows, right)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, header in enumerate(headers):
+        last = index == len(headers) - 1
+        shown.add_column(header, justify="right" if index in right else "left", no_wrap=not last, overflow="ellipsis")
+    for row in rows:
+        shown.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in row))
+    console().print(shown)
+
+
+def option(*accepted: Format) -> Any:
+    """The option -o of a command that has these formats."""
+
+    def check(form: Format) -> Format:
+        if form not in accepted:
+            raise typer.BadParameter(f"{form}: accepted here: {', '.join(accepted)}")
+        return form
+
+    names = f"{', '.join(accepted[:-1])} or {accepted[-1]}."
+    return typer.Option("-o", "--output", metavar="FORMAT", help=names, callback=check)
+
+
+def _plain(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
+    lines = [headers, *rows]
+    widths = [max(len(cells[index]) for cells in lines) for index in range(len(headers))]
+    for cells in lines:
+        padded = (
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        line("  ".join(padded).rstrip())
+
+
+def _yaml(value: Any) -> None:
+    from ruamel.yaml import YAML
+
+    yaml: Any = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.dump(value, sys.stdout)
