@@ -57,7 +57,8 @@ def _json_lines(file: TextIO, where: str) -> Iterator[Row]:
     for number, line in enumerate(file, 1):
         if not line.isspace():
             try:
-                yield number, json.loads(line)
+                # Without the line end, behind which an error would be told of the next line.
+                yield number, json.loads(line.rstrip("\r\n"))
             except JSONDecodeError as error:
                 raise _malformed(where, number, error.msg, error.colno) from error
 
@@ -112,10 +113,14 @@ class _Window:
                 if not self._may_be_cut(error):
                     raise self._error(error.msg, error.pos) from error
             else:
-                if end < len(self._text) or self._ended:
+                if self._ended or (end < len(self._text) and not self._may_go_on(value, end)):
                     self._at = end
                     return value
             self._read_on()
+
+    def _may_go_on(self, value: Any, end: int) -> bool:
+        """Whether a number ends only because the window does, as `1.` of `1.5`."""
+        return isinstance(value, int | float) and self._text[end] in ".eE"
 
     def _may_be_cut(self, error: JSONDecodeError) -> bool:
         """Whether more text could mend it: an error well before the window's end is one in the file."""
@@ -183,7 +188,9 @@ def _parquet(path: Path, where: str) -> Iterator[Row]:
 
 
 def _malformed(where: str, line: int, problem: str, column: int) -> Exception:
-    return refused(f"{where} line {line} is not valid JSON: {problem} at column {column}", _FIX_JSON)
+    return refused(
+        f"{where} line {line} is not valid JSON: {problem.removesuffix(' at')} at column {column}", _FIX_JSON
+    )
 
 
 _FIX_JSON = "mend or remove the line; `python -m json.tool` shows the same place"

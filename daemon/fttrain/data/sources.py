@@ -140,10 +140,11 @@ class Source:
             if not layout.missing(columns, found):
                 return format_
         known = sorted({name for layout in LAYOUTS.values() for name in (*layout.required, layout.turns_column)})
-        likes = (f"{nearest(name, known)} in place of {name!r}" for name in found if nearest(name, known))
+        unknown = [name for name in found if name not in known]
+        likely = next((f"{like} by {name!r}" for name in unknown if (like := nearest(name, known))), "")
         accepted = "; ".join(f"{layout.name} ({', '.join(layout.missing({}, ()))})" for layout in LAYOUTS.values())
         raise refused(
-            f"{self.where}: no format is told by its columns {listed(found)}{next(likes, '')}; accepted are {accepted}",
+            f"{self.where}: no format is told by its columns {listed(found)}{likely}; accepted are {accepted}",
             f"rename the columns, or name them in {self.field}.columns",
         )
 

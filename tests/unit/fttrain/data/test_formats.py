@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.preparation import ROWS, jsonl
+
+from finetuned.v1 import training_pb2
+from fttrain.data.forms import Chat, Form, Pair, Plain
+from fttrain.data.sources import Source
+from fttrain.failure import Refused
+
+HELLO = {"role": "user", "content": "Greet me."}
+
+
+def source(path: Path, **fields: Any) -> Source:
+    return Source(training_pb2.DataSource(path=str(path), **fields), "data.train[0]", 0)
+
+
+def read(path: Path, **fields: Any) -> tuple[str, list[Form], list[tuple[int, str]]]:
+    """The format's name, the usable rows and the dropped ones."""
+    it = source(path, **fields)
+    it.tell()
+    it.check(lambda: None)
+    forms = [form for _, form in it.forms(lambda: None)]
+    assert it.report.rows_read == it.usable + it.report.rows_dropped
+    return it.layout.name, forms, [(row.row, row.reason) for row in it.dropped]
+
+
+def reason(tmp_path: Path, row: Any, **fields: Any) -> str:
+    """Why a row is left out, beside a good one of the same format."""
+    good = {
+        "messages": [HELLO, {"role": "assistant", "content": "Hi."}],
+        "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}],
+        "instruction": "a", "output": "b", "text": "a",
+        "prompt": "a", "completion": "b", "chosen": "b", "rejected": "c",
+    }  # fmt: skip
+    columns = row if isinstance(row, dict) else ["text"]
+    _, forms, dropped = read(jsonl(tmp_path / "rows.jsonl", [{k: good.get(k) for k in columns}, row]), **fields)
+    assert len(forms) == 1
+    ((number, text),) = dropped
+    assert number == 2
+    return text
+
+
+def refusal(path: Path, **fields: Any) -> str:
+    with pytest.raises(Refused) as refused:
+        read(path, **fields)
+    assert "\n" not in refused.value.message
+    assert refused.value.advice
+    return refused.value.message
+
+
+def test_alpaca_rows_become_conversations_with_system_and_history() -> None:
+    name, forms, dropped = read(ROWS / "alpaca.jsonl")
+    assert (name, dropped) == ("alpaca", [])
+    assert forms[0] == Chat([{"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Blue."}])
+    assert [(m["role"], m["content"]) for m in forms[1].messages] == [  # type: ignore[union-attr]
+        ("system", "You translate."),
+        ("user", "Translate to German: milk"),
+        ("assistant", "Milch"),
+        ("user", "Translate to German.\nbread"),
+        ("assistant", "Brot"),
+    ]
+
+
+def test_sharegpt_calls_become_tool_calls() -> None:
+    name, forms, _ = read(ROWS / "sharegpt.json")
+    chat = forms[1]
+    assert isinstance(chat, Chat)
+    assert name == "sharegpt"
+    assert [m["role"] for m in chat.messages] == ["user", "assistant", "tool", "assistant"]
+    call = {"type": "function", "function": {"name": "clock", "arguments": {"city": "Oslo"}}}
+    assert chat.messages[1]["tool_calls"] == [call]
+    assert chat.tools is not None
+    assert chat.tools[0]["function"]["name"] == "clock"
+
+
+def test_a_weight_of_zero_mutes_a_turn() -> None:
+    name, forms, _ = read(ROWS / "messages.jsonl")
+    assert name == "messages"
+    assert [form.muted for form in forms if isinstance(form, Chat)] == [frozenset(), {1}]
+
+
+def test_plain_formats() -> None:
+    assert read(ROWS / "prompt_completion.csv")[:2] == (
+        "prompt_completion",
+        [Plain("The sky, seen from below, is", "  blue"), Plain("Grass is", " green")],
+    )
+    name, forms, _ = read(ROWS / "text.txt")
+    assert name == "text"
+    assert forms == [Plain("", "The first paragraph\nhas two lines."), Plain("", "The second has one.")]
+
+
+def test_preference_rows_in_every_spelling() -> None:
+    pair = Pair(
+        [HELLO], [{"role": "assistant", "content": "Good morning!"}], [{"role": "assistant", "content": "Go away."}]
+    )
+    assert read(ROWS / "preference_strings.jsonl")[:2] == ("preference", [pair])
+    assert read(ROWS / "preference_turns.jsonl")[1] == [pair, pair]
+
+
+def test_a_prompt_in_plain_text_stays_plain_when_the_answers_are(tmp_path: Path) -> None:
+    row = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    assert read(jsonl(tmp_path / "a.jsonl", [row]))[1] == [Pair("a", "b", "c")]
+    turn = {"role": "assistant", "content": "b"}
+    (pair,) = read(jsonl(tmp_path / "a.jsonl", [row | {"chosen": [turn]}]))[1]
+    assert isinstance(pair, Pair)
+    assert pair.prompt == [{"role": "user", "content": "a"}]
+
+
+def test_columns_are_found_under_the_names_of_the_spec(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"question": "a", "answer": "b"}])
+    columns = training_pb2.Columns(instruction="question", output="answer")
+    assert read(path, columns=columns)[0] == "alpaca"
+    turns = [{"speaker": "human", "says": "a"}, {"speaker": "gpt", "says": "b"}]
+    path = jsonl(tmp_path / "b.jsonl", [{"dialog": turns}])
+    columns = training_pb2.Columns(messages="dialog", role="speaker", content="says")
+    assert isinstance(read(path, columns=columns, format=training_pb2.FORMAT_MESSAGES)[1][0], Chat)
+
+
+def test_only_so_many_rows_as_asked_are_read(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"text": ""}, {"text": "a"}, {"text": "b"}, {"text": "c"}])
+    assert read(path, max_samples=2) == ("text", [Plain("", "a"), Plain("", "b")], [(1, "column 'text' is empty")])
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("[1]", "the row is a list; accepted is an object"),
+        ({"instruction": "a", "output": ""}, "column 'output' is empty"),
+        ({"instruction": "a", "output": None}, "column 'output' is null"),
+        ({"instruction": " ", "output": "b"}, "column 'instruction' is empty"),
+        ({"instruction": 7, "output": "b"}, "column 'instruction' is a number; accepted is a string"),
+        ({"instruction": "a", "output": "b", "history": [["q"]]}, "round 1 of 'history' is not a pair of strings"),
+        ({"conversations": []}, "column 'conversations' is an empty list"),
+        ({"conversations": "{"}, "column 'conversations' is a string that is not JSON"),
+        ({"conversations": [{"from": "humam", "value": "a"}]}, "has the unknown role 'humam'; did you mean 'human'"),
+        ({"conversations": [{"from": "human", "value": 1}]}, "'value' of turn 1 of 'conversations' is a number"),
+        ({"messages": [{"role": "user"}]}, "'content' of turn 1 of 'messages' is missing (the turn has role)"),
+        ({"messages": ["a"]}, "turn 1 of 'messages' is a string; accepted is an object with role and content"),
+        ({"messages": [HELLO]}, "the last turn is the user's; accepted is one of the assistant"),
+        ({"messages": [HELLO, HELLO]}, "turn 2 is the user's, after the user's; accepted there is assistant"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "turn 1 is the tool's, first; accepted there is system"),
+        ({"messages": [HELLO, {"role": "assistant", "content": " "}]}, "'content' of turn 2 of 'messages' is empty"),
+        ({"prompt": "a", "chosen": "b", "rejected": "b"}, "chosen and rejected are the same"),
+        ({"chosen": "b", "rejected": "c", "prompt": None}, "the row has no prompt"),
+        ({"prompt": "a", "completion": ""}, "column 'completion' is empty"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_used_is_left_out_with_the_reason(tmp_path: Path, row: Any, expected: str) -> None:
+    assert expected in reason(tmp_path, row)
+
+
+def test_a_missing_column_of_one_row_names_what_the_row_has(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"instruction": "a", "output": "b"}, {"instruction": "a", "ouput": "b"}])
+    _, _, dropped = read(path)
+    assert dropped == [(2, "column 'output' is missing; the row has instruction, ouput; did you mean 'ouput'")]
+
+
+def test_wrong_columns_are_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"instruction": "a", "outputt": "b"}])
+    message = refusal(path)
+    assert message.startswith("data.train[0]: a.jsonl: no format is told by its columns instruction, outputt")
+    assert "did you mean 'output' by 'outputt'" in message
+    assert "alpaca (instruction, output)" in message
+    assert refusal(path, format=training_pb2.FORMAT_ALPACA) == (
+        "data.train[0]: a.jsonl has no column 'output', which alpaca rows need; "
+        "it has instruction, outputt; did you mean 'outputt'"
+    )
+    assert refusal(path, columns=training_pb2.Columns(output="outputs")) == (
+        "data.train[0].columns.output: a.jsonl has no column 'outputs'; "
+        "it has instruction, outputt; did you mean 'outputt'"
+    )
+
+
+def test_a_column_that_the_format_does_not_have_is_refused(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
+    assert refusal(path, columns=training_pb2.Columns(text="text", system="text")) == (
+        "data.train[0].columns.system: text rows have no system; accepted are text"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "data.train[0]: a.jsonl has no rows"),
+        (["[]"], "data.train[0]: a.jsonl row 1 is a list; accepted are objects with columns"),
+        (
+            [{"text": ""}, {"text": "  "}],
+            "data.train[0]: a.jsonl: no row can be used; of 2 rows 2, first row 1: column 'text' is empty",
+        ),
+    ],
+)
+def test_a_file_without_a_usable_row_is_refused(tmp_path: Path, lines: list[Any], message: str) -> None:
+    assert refusal(jsonl(tmp_path / "a.jsonl", lines)) == message
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"data\.train\[0\]: gone\.jsonl cannot be read: No such file or directory"):
+        source(tmp_path / "gone.jsonl")
+
+
+def test_a_file_that_changes_between_the_readings_is_refused(tmp_path: Path) -> None:
+    it = source(jsonl(tmp_path / "a.jsonl", [{"text": "a"}]))
+    it.tell()
+    it.check(lambda: None)
+    jsonl(tmp_path / "a.jsonl", [{"text": "b"}, {"text": "c"}])
+    with pytest.raises(Refused, match="changed while it was read"):
+        list(it.forms(lambda: None))
