@@ -13,10 +13,11 @@ Importing it costs nothing: what it offers is loaded at first use, and then grpc
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# The name that type checkers know; importing it from typing would be most of the time this module takes.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ftclient.client import Client as Client
     from ftclient.errors import AlreadyExists as AlreadyExists
     from ftclient.errors import Ambiguous as Ambiguous
@@ -78,6 +79,8 @@ _MODULES = {name: f"ftclient.{module}" for module, names in _HOMES.items() for n
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'ftclient' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_MODULES[name]), name)
 
 

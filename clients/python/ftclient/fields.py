@@ -193,6 +193,28 @@ class Filler:
         return None
 
 
+def plain(message: Message) -> dict[str, Any]:
+    """The fields that are set, as `Filler.fill` takes them and as people write them: bf16, 42, {rank: 16}."""
+    return {field.name: _plain_field(field, value) for field, value in message.ListFields()}
+
+
+def _plain_field(field: Field, value: Any) -> Any:
+    if _is_map(field):
+        return dict(value)
+    if field.is_repeated:
+        return [_plain_value(field, item) for item in value]
+    return _plain_value(field, value)
+
+
+def _plain_value(field: Field, value: Any) -> Any:
+    if field.message_type:
+        return plain(value)
+    if field.enum_type:
+        names = {number: name for name, number in short_names(field.enum_type).items()}
+        return names.get(value, value)
+    return value
+
+
 def short_names(enum: Descriptor) -> dict[str, int]:
     """The enum's values as users write them: DTYPE_BF16 is bf16. Without UNSPECIFIED, which users call auto."""
     first = enum.values_by_number[0].name

@@ -117,7 +117,7 @@ def _parse(text: str, source: str) -> Any:
     except MarkedYAMLError as error:
         raise SpecFileError(source, [Problem("", _syntax(error), _line(error))]) from error
     except YAMLError as error:
-        raise SpecFileError(source, [Problem("", f"not YAML: {error}")]) from error
+        raise SpecFileError(source, [Problem("", f"not YAML: {str(error).splitlines()[0]}")]) from error
 
 
 def _syntax(error: Any) -> str:

@@ -41,6 +41,11 @@ _ADVICE: dict[type[errors.ApiError], str] = {
     errors.NotFound: "`ftctl get jobs` lists the jobs there are",
     errors.AlreadyExists: "give a new request_id to make another job, or the old spec to get the job it made",
     errors.NotPrepared: "wait until the job has left the state preparing",
+    errors.WrongState: "`ftctl describe JOB` shows its state and how it came there",
+    errors.LimitReached: "`ftctl doctor` shows the daemon's disk and jobs",
+    errors.AuthError: "ask whoever runs the daemon for access",
+    errors.DeadlineExceeded: "try again; `ftctl doctor` shows whether the daemon is well",
+    errors.ApiError: "the daemon's log has the details",
 }
 
 

@@ -71,7 +71,7 @@ def as_dict(message: Message) -> dict[str, Any]:
 def one(message: Message, form: Format) -> None:
     """One message as JSON, JSON line or YAML."""
     if form is Format.YAML:
-        _yaml(as_dict(message))
+        yaml(as_dict(message))
     else:
         line(json.dumps(as_dict(message), indent=2 if form is Format.JSON else None, ensure_ascii=False))
 
@@ -84,7 +84,7 @@ def many(messages: Iterable[Message], form: Format) -> None:
         return
     values = [as_dict(message) for message in messages]
     if form is Format.YAML:
-        _yaml(values)
+        yaml(values)
     else:
         line(json.dumps(values, indent=2, ensure_ascii=False))
 
@@ -140,10 +140,11 @@ def _plain(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
         line("  ".join(padded).rstrip())
 
 
-def _yaml(value: Any) -> None:
+def yaml(value: Any) -> None:
+    """Plain values as YAML, in their own order."""
     from ruamel.yaml import YAML
 
-    yaml: Any = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
-    yaml.dump(value, sys.stdout)
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False
+    writer.dump(value, sys.stdout)

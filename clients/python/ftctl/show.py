@@ -69,8 +69,10 @@ def job(found: Job, artifacts: Sequence[Artifact]) -> None:
         _section("Artifacts")
         output.table(["NAME", "KIND", "STEP", "SIZE", "PATH"], [_artifact(artifact) for artifact in artifacts])
     if found.resolved:
+        from ftclient.fields import plain
+
         _section("Spec as run")
-        output.one(found.resolved, Format.YAML)
+        output.yaml(plain(found.resolved))
 
 
 def plan(planned: Plan) -> None:

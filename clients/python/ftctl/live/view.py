@@ -18,6 +18,7 @@ from ftctl.live.model import Update, View
 # Pictures a second, and seconds between two plain lines about the progress.
 FRAMES = 8
 PLAIN_SECONDS = 5.0
+WIDE = 10_000
 
 
 def follow(client: Client, job: Job) -> Job:
@@ -29,10 +30,20 @@ def follow(client: Client, job: Job) -> Job:
     else:
         _print(view, feed)
     view.job = client.get(job.id)
-    if not console.is_terminal:
-        console.width = 10_000
-    console.print(screen.summary(view, min(console.width, 100)), soft_wrap=not console.is_terminal)
+    _last_words(console, view)
     return view.job
+
+
+def _last_words(console: Console, view: View) -> None:
+    if console.is_terminal:
+        console.print(screen.summary(view, console.width))
+        return
+    # Never wrapped: what reads a pipe wants whole paths.
+    console.width = WIDE
+    with console.capture() as captured:
+        console.print(screen.summary(view, WIDE))
+    for text_line in captured.get().splitlines():
+        output.line(text_line.rstrip())
 
 
 def _draw(console: Console, view: View, feed: Feed) -> None:

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from tests.fakes.daemon import FakeDaemon
+from tests.support.client import job, log_lines
+
+from finetuned.v1 import artifact_service_pb2, host_service_pb2, job_pb2, job_service_pb2
+from ftclient import (
+    AlreadyExists,
+    Client,
+    DeadlineExceeded,
+    FtError,
+    InvalidSpec,
+    JobCancelled,
+    JobFailed,
+    JobState,
+    NotFound,
+    Unavailable,
+    WaitTimeout,
+    WrongState,
+)
+from ftclient.connection import default_addresses
+
+SPEC = {"model": {"path": "/models/smol"}, "data": {"train": [{"path": "/data/a.jsonl"}]}}
+
+
+def test_submit_makes_a_key_of_its_own(daemon: FakeDaemon, client: Client) -> None:
+    first, second = client.submit(SPEC), client.submit(SPEC)
+    assert first.id != second.id
+    keys = [request.request_id for request in daemon.requests]
+    assert all(keys)
+    assert len(set(keys)) == 2
+
+
+def test_a_submit_whose_answer_is_lost_makes_one_job(daemon: FakeDaemon, client: Client) -> None:
+    daemon.lost_answers = 2
+    made = client.submit(SPEC)
+    assert list(daemon.jobs) == [made.id]
+    assert len({request.request_id for request in daemon.requests}) == 1
+    assert len(daemon.requests) == 3
+
+
+def test_the_same_key_again(client: Client) -> None:
+    made = client.submit(SPEC, request_id="run-17")
+    assert client.submit(SPEC, request_id="run-17").id == made.id
+    with pytest.raises(AlreadyExists, match=r"they differ in training.seed") as caught:
+        client.submit({**SPEC, "seed": 7}, request_id="run-17")
+    assert (caught.value.code, caught.value.reason) == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
+    assert caught.value.request_id == "run-17"
+
+
+def test_submit_does_not_change_the_spec_it_is_given(client: Client) -> None:
+    spec = job_pb2.JobSpec(name="mine")
+    client.submit(spec, hold=True)
+    assert not spec.HasField("hold")
+
+
+def test_an_invalid_spec_has_every_violation(daemon: FakeDaemon, client: Client) -> None:
+    daemon.violations = [
+        job_service_pb2.Violation(field="training.batch.global_batch", description="must divide"),
+        job_service_pb2.Violation(field="training.model.path", description="does not exist"),
+    ]
+    with pytest.raises(InvalidSpec) as caught:
+        client.submit(SPEC)
+    assert [violation.field for violation in caught.value.violations] == [
+        "training.batch.global_batch",
+        "training.model.path",
+    ]
+    assert [violation.description for violation in client.plan(SPEC).violations] == ["must divide", "does not exist"]
+
+
+def test_reads_are_tried_again(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs["k7m2p9x4qd"] = job()
+    daemon.unavailable = 3
+    assert client.get("k7m2").state is JobState.RUNNING
+
+
+def test_a_change_is_not_tried_again(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs["k7m2p9x4qd"] = job()
+    client.host()
+    daemon.unavailable = 1
+    with pytest.raises(Unavailable) as caught:
+        client.cancel("k7m2")
+    assert caught.value.tried == {daemon.address: "not now"}
+    assert daemon.jobs["k7m2p9x4qd"].state == job_pb2.JOB_STATE_RUNNING
+
+
+def test_trying_again_ends(daemon: FakeDaemon, client: Client) -> None:
+    daemon.unavailable = 1000
+    with pytest.raises(Unavailable):
+        client.get("k7m2", timeout=0.5)
+
+
+def test_a_list_reads_all_its_pages_as_they_are_needed(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs = {f"job{n}": job_pb2.Job(id=f"job{n}", state=job_pb2.JOB_STATE_QUEUED) for n in range(7)}
+    listed = client.list(page_size=3, states=[JobState.QUEUED], labels={"team": "cx"}, project="p")
+    assert next(listed).id == "job0"
+    assert len(daemon.requests) == 1
+    assert [found.id for found in listed] == [f"job{n}" for n in range(1, 7)]
+    assert [request.page_token for request in daemon.requests] == ["", "3", "6"]
+    assert dict(daemon.requests[0].labels) == {"team": "cx"}
+    assert list(daemon.requests[0].states) == [job_pb2.JOB_STATE_QUEUED]
+
+
+def test_update_says_what_it_changes(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs["k7m2p9x4qd"] = job()
+    client.update("k7m2", priority=0)
+    client.update("k7m2", labels={})
+    client.update("k7m2", priority=5, labels={"a": "b"})
+    assert [list(request.update_mask.paths) for request in daemon.requests] == [
+        ["priority"],
+        ["labels"],
+        ["priority", "labels"],
+    ]
+
+
+def test_unknown_and_finished_jobs(daemon: FakeDaemon, client: Client) -> None:
+    with pytest.raises(NotFound, match="no job has the id, id prefix or name 'nobody'"):
+        client.get("nobody")
+    daemon.jobs["k7m2p9x4qd"] = job("SUCCEEDED")
+    with pytest.raises(WrongState, match="has already ended") as caught:
+        client.cancel("k7m2")
+    assert caught.value.reason == "JOB_FINISHED"
+
+
+def test_wait_for_success(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs["k7m2p9x4qd"] = job("SUCCEEDED", output_path="/out")
+    daemon.watched["k7m2p9x4qd"] = [job("RUNNING", step=1), job("SUCCEEDED")]
+    assert client.wait("k7m2", timeout="1m").output_path == "/out"
+
+
+def test_wait_until(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs["k7m2p9x4qd"] = job("SUCCEEDED")
+    daemon.watched["k7m2p9x4qd"] = [job("RUNNING", step=step) for step in range(1, 9)]
+    found = client.wait("k7m2", until=lambda seen: seen.progress is not None and seen.progress.step >= 3)
+    assert found.progress is not None
+    assert found.progress.step == 3
+
+
+def test_wait_for_a_failure(daemon: FakeDaemon, client: Client) -> None:
+    failed = job("FAILED")
+    failed.failure.message, failed.failure.advice, failed.failure.failure_class = "out of memory", "use less", 1
+    daemon.jobs["k7m2p9x4qd"] = failed
+    daemon.log_lines["k7m2p9x4qd"] = log_lines(30)
+    with pytest.raises(JobFailed, match=r"job k7m2p9x4qd \(support-v3\) failed: out of memory") as caught:
+        client.wait("k7m2")
+    assert (caught.value.why, caught.value.advice) == ("out_of_gpu_memory", "use less")
+    assert caught.value.log_tail == tuple(f"line {number}" for number in range(11, 31))
+
+
+def test_wait_for_a_cancelled_job(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs["k7m2p9x4qd"] = job("CANCELLED")
+    with pytest.raises(JobCancelled):
+        client.wait("k7m2")
+
+
+def test_wait_does_not_wait_for_ever(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs["k7m2p9x4qd"] = job("RUNNING")
+    with pytest.raises(WaitTimeout, match=r"not there yet after 0.3 s"):
+        client.wait("k7m2", timeout=0.3)
+    with pytest.raises(DeadlineExceeded):
+        list(client.watch("k7m2", timeout=0.3))
+
+
+def test_the_rest_of_the_surface(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs["k7m2p9x4qd"] = job()
+    daemon.host.hostname = "gpu1"
+    daemon.host.jobs_by_state["running"] = 2
+    daemon.queued.append(host_service_pb2.QueuedJob(job="k7m2p9x4qd", waits_for=["other"]))
+    daemon.data.report.train.rows = 5
+    daemon.artifacts.append(artifact_service_pb2.Artifact(name="output", path="/out"))
+    assert client.host().jobs_by_state == {"running": 2}
+    assert client.queue()[0].waits_for == ("other",)
+    report = client.data_report("k7m2")
+    assert report.train is not None
+    assert report.train.rows == 5
+    assert report.eval is None
+    assert [(found.name, found.path) for found in client.artifacts("k7m2")] == [("output", "/out")]
+    for change in (client.pause, client.resume, client.retry):
+        assert change("k7m2").id == "k7m2p9x4qd"
+    client.delete("k7m2")
+    assert not daemon.jobs
+
+
+def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:
+    with Client(f"unix:{tmp_path}/ftd.sock") as client, pytest.raises(Unavailable) as caught:
+        client.host()
+    assert str(caught.value) == "the daemon cannot be reached"
+    assert caught.value.why == f"tried unix:{tmp_path}/ftd.sock (no such socket)"
+    assert "start it with `ftd`" in caught.value.advice
+
+
+def test_a_socket_nobody_listens_on(daemon: FakeDaemon) -> None:
+    path = daemon.socket.with_name("stale")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with Client(str(path)) as client, pytest.raises(Unavailable, match="cannot be reached") as caught:
+        client.host()
+    assert caught.value.tried == {f"unix:{path}": "nobody listens on this socket"}
+
+
+def test_where_the_daemon_is_looked_for() -> None:
+    assert default_addresses({"FTD_ADDRESS": "gpu1:7447", "XDG_RUNTIME_DIR": "/run/user/7"}) == ("gpu1:7447",)
+    assert default_addresses({"XDG_RUNTIME_DIR": "/run/user/7", "XDG_STATE_HOME": "/s"}) == (
+        "unix:/run/user/7/finetuned/ftd.sock",
+        "unix:/s/finetuned/ftd.sock",
+        "unix:/run/finetuned/ftd.sock",
+    )
+
+
+def test_the_first_default_socket_that_answers(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = daemon.socket.parent / "finetuned"
+    folder.mkdir()
+    daemon.stop()
+    with FakeDaemon(folder / "ftd.sock") as found:
+        monkeypatch.delenv("FTD_ADDRESS", raising=False)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(daemon.socket.parent / "none"))
+        monkeypatch.setenv("XDG_STATE_HOME", str(daemon.socket.parent))
+        with Client() as client:
+            client.host()
+        assert len(found.requests) == 1
+
+
+def test_a_closed_client(client: Client) -> None:
+    client.close()
+    with pytest.raises(FtError, match="this client is closed"):
+        client.host()
