@@ -1,6 +1,6 @@
 """The small models of the tests, made once per machine: `smol-nano` and the whole SmolLM2 it is cut from.
 
-Use from a conftest or a test module: `from tests.support.models import smol_nano  # noqa: F401`. The script locks its
+Use from a conftest: `from tests.support.models import smol_nano`, and name it in `__all__`. The script locks its
 folder, so test processes side by side wait for one of them to make the model.
 """
 

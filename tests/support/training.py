@@ -16,6 +16,8 @@ from google.protobuf import json_format, text_format
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import data_report_pb2, metric_service_pb2, training_pb2
+from fttrain.journal import JournalWriter
+from fttrain.report import Report
 
 QUESTIONS = [
     ("What is a queue?", "A line of jobs that wait."),
@@ -168,3 +170,21 @@ def events(run: Path) -> Sequence[Any]:
 def of_kind(events: Iterable[Any], kind: str) -> Iterator[Any]:
     """The events of one kind, e.g. `step`."""
     return (getattr(event, kind) for event in events if event.WhichOneof("kind") == kind)
+
+
+def train(message: trainer_pb2.Bootstrap) -> trainer_pb2.RankResult:
+    """The body of a rank, in this process, which imports the training stack only once."""
+    from fttrain.recipe import train
+
+    with JournalWriter(Path(message.run_directory) / "events.journal") as journal:
+        return train(message, Report(journal, message.attempt))
+
+
+def steps(run: Path) -> list[Any]:
+    """The metrics of every update, over all attempts."""
+    return list(of_kind(events(run), "step"))
+
+
+def losses(run: Path) -> list[float]:
+    """The loss of every update."""
+    return [step.loss for step in steps(run)]
