@@ -21,7 +21,7 @@ from ftd.launch import Handle, Launcher
 from ftd.queue import Queue
 from ftd.records import Failure, FailureClass, JobState, Outcome
 from ftd.rundir import RunDirectories
-from ftd.supervise import follow
+from ftd.supervise import follow, progress_of
 
 # Between two tries to store what happened while the disk is full.
 RETRY_SECONDS = 1.0
@@ -108,8 +108,13 @@ class Attempts:
             if begun is None:
                 await self._never_began(job.id, number)
                 return
-            exit_ = begun if isinstance(begun, Exit) else await self._follow(job.id, number, running, begun)
-            await self._tell(job.id, await self._verdict(job, number, exit_))
+            if isinstance(begun, Exit):
+                # It ended while no daemon followed it.
+                self._queue.progressed(job.id, await progress_of(self._runs.get(job.id)))
+                ended = begun
+            else:
+                ended = await self._follow(job.id, number, running, begun)
+            await self._tell(job.id, await self._verdict(job, number, ended))
         finally:
             running.begun.set()
             del self._running[job.id, number]

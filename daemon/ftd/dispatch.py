@@ -9,9 +9,11 @@ about it.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import structlog
 
@@ -30,6 +32,7 @@ from ftsched.plan import plan
 LOOK_SECONDS = 5.0
 # Id of a job that does not exist, in a rehearsal. No real id has this form.
 REHEARSED = "-"
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -103,13 +106,14 @@ class Dispatcher:
     async def snapshot(self) -> Snapshot:
         """The world now. Raises DeviceError."""
         devices = await self.devices()
-        holding = [job for job in self._queue.active() if job.attempts and job.attempts[-1].end_time is None]
-        pids = await asyncio.to_thread(lambda: {job.id: frozenset(self._attempts.pids(job)) for job in holding})
+        held = [job for job in self._queue.active() if job.attempts and job.attempts[-1].end_time is None]
+        pids = await asyncio.to_thread(lambda: {job.id: frozenset(self._attempts.pids(job)) for job in held})
         ours = frozenset().union(*pids.values())
+        holding = await asyncio.to_thread(lambda: [_holding(job, devices, pids[job.id]) for job in held])
         return Snapshot(
             devices=tuple(_without(device, ours) for device in devices),
             waiting=tuple(_waiting(job, job.estimate) for job in self._queued() if job.estimate),
-            holding=tuple(_holding(job, devices, pids[job.id]) for job in holding),
+            holding=tuple(holding),
         )
 
     async def rehearse(self, accepted: Accepted, priority: int) -> Trial:
@@ -188,11 +192,20 @@ def _without(device: Device, ours: frozenset[int]) -> Device:
 
 
 def _holding(job: Job, devices: Sequence[Device], pids: frozenset[int]) -> Holding:
-    """What the job holds, and what its processes use of it as far as the driver says."""
+    """What the job holds, and what its processes use of it as far as the driver or the kernel says."""
     attempt = job.attempts[-1]
-    used = {
-        device.id: sum(each.bytes for each in device.foreign if each.pid in pids)
-        for device in devices
-        if device.id in attempt.devices
-    }
+    used = {device.id: _used(device, pids) for device in devices if device.id in attempt.devices}
     return Holding(job.id, attempt.devices, attempt.reserved_bytes, {key: size for key, size in used.items() if size})
+
+
+def _used(device: Device, pids: frozenset[int]) -> int:
+    if device.kind == "cpu":
+        return sum(map(_resident_bytes, pids))
+    return sum(each.bytes for each in device.foreign if each.pid in pids)
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
+    except OSError:
+        return 0

@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -116,22 +117,20 @@ class Daemon:
         return self
 
     def _connect(self) -> None:
+        # Before there is a channel: a channel that was refused once waits a second before it tries again.
+        eventually(self._listens)
         self.channel = grpc.insecure_channel(f"unix:{self.socket}", options=[("grpc.http2.bdp_probe", 0)])
         self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
         self.metrics = metric_service_pb2_grpc.MetricServiceStub(self.channel)
         self.host = host_service_pb2_grpc.HostServiceStub(self.channel)
         self.data = dataset_service_pb2_grpc.DatasetServiceStub(self.channel)
         self.artifacts = artifact_service_pb2_grpc.ArtifactServiceStub(self.channel)
-        deadline = time.monotonic() + 30
-        while True:
-            assert self.process is not None
-            assert self.process.poll() is None, self.log.read_text()
-            try:
-                grpc.channel_ready_future(self.channel).result(timeout=0.5)
-            except grpc.FutureTimeoutError:
-                assert time.monotonic() < deadline, self.log.read_text()
-            else:
-                return
+
+    def _listens(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
 
     def stop(self) -> int:
         """Ends it as systemd does; its exit code."""
