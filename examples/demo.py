@@ -127,8 +127,9 @@ def wait_for(socket: Path, process: subprocess.Popen[bytes]) -> None:
 
 def cancel_live_jobs() -> None:
     """Cancels what has not ended and waits until its processes are gone."""
+    states = [f"--state={state}" for state in ("preparing", "queued", "starting", "running", "stopping")]
     with contextlib.suppress(subprocess.CalledProcessError):
-        live = ftctl("get", "jobs", "--state", "preparing,queued,starting,running,stopping", "-q", say=False).split()
+        live = ftctl("get", "jobs", *states, "-q", say=False).split()
         for job in live:
             ftctl("cancel", job, say=False)
         if live:
