@@ -24,6 +24,8 @@ from fttrain.failure import Refused
 # Rows whose columns are looked at: the first alone may lack an optional or a forgotten one.
 _LOOKED_AT = 50
 DROPPED_SHOWN = 100
+_LONGEST_REASON = 300
+_REASONS_COUNTED = 1000
 Progress = Callable[[], None]
 
 
@@ -103,7 +105,10 @@ class Source:
     def drop(self, number: int, reason: str) -> None:
         """Leaves a row out and remembers why; the report shows the first ones."""
         self.report.rows_dropped += 1
-        self._reasons[reason] += 1
+        # A template's own words, or a role, can be of any length.
+        reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 1]}…"
+        if reason in self._reasons or len(self._reasons) < _REASONS_COUNTED:
+            self._reasons[reason] += 1
         row = data_report_pb2.DroppedRow(source=self.index, row=number, reason=reason)
         # In order, although rows are dropped in two readings.
         insort(self.dropped, row, key=lambda dropped: dropped.row)

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf import json_format
 from tests.support.models import smol_nano  # noqa: F401
 from tests.support.preparation import ROWS, jsonl, order, prepared, rows_of
-from tests.support.training import events, of_kind
+from tests.support.training import QUESTIONS, REJECTED, events, of_kind, preference_rows, sft_rows, text_rows
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
@@ -24,6 +24,7 @@ from fttrain.failure import Refused
 from fttrain.prepare import Stopped
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "data"
 
 
 @pytest.fixture
@@ -171,6 +172,21 @@ def test_pairs_are_prepared_for_dpo(model: Path, tmp_path: Path) -> None:
     result = prepared(order(model, tmp_path, ROWS / "preference_turns.jsonl", stage="dpo"))
     assert rows_of(result).column_names == ["prompt_ids", "chosen_ids", "rejected_ids"]
     assert result.data.train.rows == 2
+
+
+@pytest.mark.parametrize(("stage", "expected"), [("sft", sft_rows), ("pretrain", text_rows), ("dpo", preference_rows)])
+def test_the_ids_are_those_of_the_tokenizer_and_template_alone(
+    model: Path, tmp_path: Path, stage: str, expected: Any
+) -> None:
+    from transformers import AutoTokenizer
+
+    rows = {
+        "sft": [{"instruction": question, "output": answer} for question, answer in QUESTIONS],
+        "pretrain": [{"text": f"{question} {answer}"} for question, answer in QUESTIONS],
+        "dpo": [{"instruction": question, "chosen": answer, "rejected": REJECTED} for question, answer in QUESTIONS],
+    }
+    result = prepared(order(model, tmp_path, jsonl(tmp_path / "a.jsonl", rows[stage]), stage=stage))
+    assert rows_of(result).to_list() == expected(AutoTokenizer.from_pretrained(model))
 
 
 def test_packed_rows_are_counted_as_the_trainer_will_see_them(model: Path, tmp_path: Path) -> None:
@@ -323,3 +339,10 @@ def test_dropped_rows_are_listed_in_order_and_cut_at_a_hundred(model: Path, tmp_
     report = prepared(message).data
     assert [row.row for row in report.dropped] == [n for n in range(1, 301) if n % 4 != 2][:100]
     assert report.sources[0].rows_dropped == 225
+
+
+@pytest.mark.parametrize(("kind", "stage"), [("alpaca", "sft"), ("messages", "sft"), ("preference", "dpo")])
+def test_no_row_of_the_examples_is_left_out(model: Path, tmp_path: Path, kind: str, stage: str) -> None:
+    path = EXAMPLES / f"finetuned-qa.{kind}.jsonl"
+    source = prepared(order(model, tmp_path, path, stage=stage)).data.sources[0]
+    assert source.rows_used == source.rows_read == len(path.read_text().splitlines())
