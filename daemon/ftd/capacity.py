@@ -14,7 +14,7 @@ from ftd.records import MemoryEstimate
 from ftd.resolve import resolve
 from ftd.spec import DeviceKind, Freeze, Full, Qlora, Resources, TrainingSpec
 from ftsched.fit import suits
-from ftsched.model import Ask, Device
+from ftsched.model import Ask, Device, Kind
 
 Estimator = Callable[[TrainingSpec], MemoryEstimate]
 # Shorter rows are seldom worth training on.
@@ -23,7 +23,7 @@ SHORTEST_ADVISED = 512
 
 def device_kind(resources: Resources, devices: Sequence[Device]) -> DeviceKind:
     """What a job runs on: as it asks, else a GPU if the host has one."""
-    has_gpu = any(device.kind == DeviceKind.GPU for device in devices)
+    has_gpu = any(device.kind == "gpu" for device in devices)
     return resources.device or (DeviceKind.GPU if has_gpu else DeviceKind.CPU)
 
 
@@ -31,7 +31,7 @@ def missing_devices(resources: Resources, kind: DeviceKind, devices: Sequence[De
     """Devices that are asked for and are not on this host."""
     if kind is DeviceKind.CPU:
         return
-    gpus = [device.id for device in devices if device.kind == DeviceKind.GPU]
+    gpus = [device.id for device in devices if device.kind == "gpu"]
     if not gpus:
         yield Violation("training.resources.device", "is gpu, but this host has no GPU; accepted is cpu")
         return
@@ -52,7 +52,8 @@ def too_large(
     """Whether a resolved training needs more memory than the devices it may run on have in all."""
     resources = training.resources
     kind = resources.device or DeviceKind.CPU
-    ask = Ask(kind.value, resources.gpus or 1, estimate.reserve_bytes, resources.gpu_uuids)
+    on: Kind = "gpu" if kind is DeviceKind.GPU else "cpu"
+    ask = Ask(on, resources.gpus or 1, estimate.reserve_bytes, resources.gpu_uuids)
     if sum(suits(device, ask) for device in devices) >= ask.devices:
         return
     able = [device for device in devices if suits(device, replace(ask, bytes_per_device=0))]

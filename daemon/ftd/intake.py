@@ -37,6 +37,7 @@ from ftd.spec import (
 )
 from ftd.validate import check
 from ftsched.model import Device
+from ftsched.shapes import NotAModel, shape_of
 
 DEFAULT_PROJECT = "default"
 _TEMPLATE_BYTES = 1024**2
@@ -106,6 +107,8 @@ class Intake:
         if path is None or not is_usable_path(path):
             return None, []
         model, problems = read_model(path, self.roots.models, self.policy)
+        if model is not None and not problems:
+            problems = list(_decoder(model))
         return model, [Violation("training.model.path", problem) for problem in problems]
 
     def _sources(self, training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation]:
@@ -153,6 +156,13 @@ class Intake:
         except PathRefused as refused:
             problem = str(refused)
         yield Violation("training.output.path", problem)
+
+
+def _decoder(model: ModelInfo) -> Iterator[str]:
+    try:
+        shape_of(model.config)
+    except NotAModel as error:
+        yield f"is not a decoder whose memory can be estimated: {error}; accepted is a causal language model"
 
 
 def _hub(training: TrainingSpec, policy: HostPolicy) -> Iterator[Violation]:

@@ -1,0 +1,92 @@
+"""From a resolved training to the memory it needs: says to `ftsched.estimate` what the spec means. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ftd.records import MemoryEstimate, MemoryTerm
+from ftd.spec import Dpo, Dtype, Freeze, Lora, Method, Pretrain, Qlora, Stage, TrainingSpec
+from ftsched import estimate as arithmetic
+from ftsched import workload
+
+_BYTES = {Dtype.FP32: 4, Dtype.BF16: 2, Dtype.FP16: 2}
+
+
+def estimate(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int) -> MemoryEstimate:
+    """Memory per device for sequences of at most `sequence_length` tokens; what the spec itself asks for comes first.
+
+    `config` is the model's config.json, unused if the spec says `memory_bytes`. Raises ftsched.shapes.NotAModel if it
+    does not describe a decoder.
+    """
+    given = training.resources.memory_bytes
+    if given is not None:
+        terms = (MemoryTerm("given in the spec", given),)
+        return MemoryEstimate(terms, given, given, "", 0.0, sequence_length, "given in the spec")
+    found = arithmetic.estimate(_workload(training, sequence_length), config)
+    return MemoryEstimate(
+        terms=tuple(MemoryTerm(term.name, term.bytes, term.note) for term in found.terms),
+        peak_bytes=found.peak_bytes,
+        reserve_bytes=found.reserve_bytes,
+        peak_moment=found.moment,
+        uncertainty=found.uncertainty,
+        sequence_length=sequence_length,
+        basis=found.basis,
+    )
+
+
+def _workload(training: TrainingSpec, sequence: int) -> workload.Workload:
+    batch, resources = training.batch, training.resources
+    gpus = resources.gpus or 1
+    micro_batch = batch.micro_batch or 1
+    adapter = _adapter(training.method)
+    return workload.Workload(
+        stage=_stage(training.stage),
+        method=_method(training.method),
+        device="gpu" if resources.device == "gpu" else "cpu",
+        gpus=gpus,
+        weight_bytes=_BYTES[training.model.dtype or Dtype.FP32],
+        compute_bytes=_BYTES[training.compute.precision or Dtype.FP32],
+        micro_batch=micro_batch,
+        sequence=sequence,
+        accumulates=(batch.global_batch or 0) > micro_batch * gpus,
+        recompute=bool(training.compute.gradient_checkpointing),
+        optimizer=training.optimizer.name or "",
+        attention=str(training.model.attention),
+        eval_micro_batch=training.evaluation.micro_batch or 0,
+        rank=adapter.rank or 0,
+        targets=adapter.target_modules,
+        dropout=bool(adapter.dropout),
+        dora=bool(adapter.dora),
+        saved_modules=len(adapter.modules_to_save),
+        double_quant=bool(training.method.double_quant) if isinstance(training.method, Qlora) else True,
+        trained_layers=(training.method.trainable_layers or 0) if isinstance(training.method, Freeze) else 0,
+    )
+
+
+def _adapter(method: Method | None) -> Lora:
+    if isinstance(method, Qlora):
+        method = method.lora
+    return method if isinstance(method, Lora) else Lora()
+
+
+def _stage(stage: Stage | None) -> workload.Stage:
+    match stage:
+        case Dpo():
+            return "dpo"
+        case Pretrain():
+            return "pretrain"
+        case _:
+            return "sft"
+
+
+def _method(method: Method | None) -> workload.Method:
+    match method:
+        case Lora():
+            return "lora"
+        case Qlora():
+            return "qlora"
+        case Freeze():
+            return "freeze"
+        case _:
+            return "full"
