@@ -116,10 +116,12 @@ async def _run(
     log.info("ready", socket=str(listener.path), version=VERSION, inventory=inventory.source)
     notifier.ready(f"serving on {listener.path}")
     watching = group.create_task(_look_after(listener, notifier))
-    await asked.wait()
-    notifier.stopping()
-    watching.cancel()
-    await listener.stop(GRACE_SECONDS)
+    try:
+        await asked.wait()
+    finally:
+        notifier.stopping()
+        watching.cancel()
+        await listener.stop(GRACE_SECONDS)
     raise _Stop
 
 

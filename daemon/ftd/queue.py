@@ -142,8 +142,8 @@ class Queue:
 
     async def _submit(self, job: Job) -> Job:
         # The directory first: an acknowledged job has one. What a crash in between leaves behind has never run.
-        await asyncio.to_thread(self._runs.create, job)
         try:
+            await asyncio.to_thread(self._runs.create, job)
             stored = await self._store.insert(job)
         except BaseException:
             await asyncio.to_thread(self._runs.delete, job.id)

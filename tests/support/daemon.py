@@ -107,11 +107,12 @@ class Daemon:
 
     # The process
 
-    def start(self, *, ready: bool = True) -> Daemon:
+    def start(self, *, ready: bool = True, environment: dict[str, str] | None = None) -> Daemon:
         with self.log.open("ab") as log:
             command = [*self.launcher, str(Path(sys.executable).with_name("ftd")), "--config", str(self.config)]
             # Not this test's signals: Ctrl-C stops the test, and the test stops the daemon.
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            env = {**os.environ, **(environment or {})}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=env)
         if ready:
             self._connect()
         return self
