@@ -1,6 +1,6 @@
 """MetricService: relays a job's journals byte for byte, the past and then what is live, to any number of readers.
 
-A stream has no queue: it reads the file from its own place whenever the client has taken the message before, so a reader
+A stream has no queue: it reads the file from its own place once the client has taken the message before, so a reader
 that is slow or stuck costs one message of memory and delays nobody. Records are never parsed here.
 """
 
@@ -108,7 +108,7 @@ class MetricService:
                     yield run.data + Frame(first_seq=run.first_seq).SerializeToString()
                     seq += run.count
                     spoke = clock()
-                    if run.count < RECORDS:
+                    if run.at_end:
                         await asyncio.sleep(PAUSE_SECONDS)
                     continue
                 if job.state in TERMINAL or not follow:
