@@ -62,6 +62,7 @@ def job(found: Job, artifacts: Sequence[Artifact]) -> None:
         rows = [_attempt(attempt) for attempt in found.attempts]
         output.table(["#", "DEVICES", "TOOK", "OUTCOME", "FROM", "LEFT", "PEAK", "RESERVED"], rows)
     if found.estimate:
+        output.line()
         estimate(found.estimate)
     if found.data:
         data(found.data)
@@ -89,7 +90,7 @@ def plan(planned: Plan) -> None:
 
 def estimate(found: MemoryEstimate) -> None:
     """Memory per device, term by term."""
-    _section("Memory per device")
+    output.line("Memory per device")
     rows = [[term.name, size(term.bytes), term.note] for term in found.terms]
     share = f"± {found.uncertainty:.0%}" if found.uncertainty else ""
     rows.append(["peak", size(found.peak_bytes), " ".join(part for part in (found.peak_moment, share) if part)])

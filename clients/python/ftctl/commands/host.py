@@ -66,7 +66,8 @@ def doctor() -> None:
     output.line(f"ok    devices by {host.inventory}: {', '.join(device.name or device.id for device in host.devices)}")
     foreign = [use for device in host.devices for use in device.uses if not use.job]
     if foreign:
-        output.line(f"warn  {len(foreign)} processes that are not the daemon's hold device memory; see `ftctl gpus`")
+        names = ", ".join(use.process_name or str(use.pid) for use in foreign)
+        output.line(f"warn  device memory is held by what is not the daemon's: {names}; see `ftctl gpus`")
     low = host.state_free_bytes < 2 * 1024**3
     output.line(f"{'warn' if low else 'ok  '}  {text.size(host.state_free_bytes)} free in {host.state_directory}")
     jobs = ", ".join(f"{count} {state}" for state, count in sorted(host.jobs_by_state.items())) or "none"

@@ -150,7 +150,7 @@ def _give_up(found: SpecFile, violations: Sequence[Violation]) -> NoReturn:
         field = violation.field.removeprefix("training.")
         if _plain(field) not in wrong:
             problems.append(Problem(field, violation.description, found.line_of(violation.field)))
-    _print_problems(found.source, problems)
+    _print_problems(found.source, sorted(problems, key=lambda problem: problem.line or 0))
     raise typer.Exit(exits.FAILED)
 
 

@@ -148,7 +148,9 @@ def _facts(view: View, width: int, now: datetime) -> RenderableType:
     elapsed = text.age(job.start_time, now)
     return Group(
         _indented(grid),
-        _indented(Text.assemble(_memory(view, width), ("   elapsed ", LABEL), (elapsed, "bold"))),
+        Text.assemble(
+            (" elapsed ", LABEL), (elapsed, "bold"), "   ", _memory(view, width), no_wrap=True, overflow="ellipsis"
+        ),
     )
 
 

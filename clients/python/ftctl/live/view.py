@@ -72,7 +72,8 @@ def _print(view: View, feed: Feed) -> None:
                 told = _step(view, update.kind) if time.monotonic() - spoke >= PLAIN_SECONDS else None
                 spoke = time.monotonic() if told else spoke
             if told:
-                output.line(f"{datetime.now().astimezone():%H:%M:%S}  {told}")
+                when = update.update_time if isinstance(update, Job) else update.time
+                output.line(f"{when.astimezone():%H:%M:%S}  {told}")
                 output.flush()
 
 

@@ -1,0 +1,188 @@
+"""The live view: the folding of events, the curves, the picture at several sizes, and a real terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import math
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tests.fakes.daemon import FakeDaemon
+from tests.support.client import START, job, training_events
+from tests.unit.ftctl.conftest import same_as_golden
+
+from finetuned.v1 import event_pb2, job_pb2
+from ftclient import Job
+from ftclient.wire import read, read_event
+from ftctl.live import model, screen
+from ftctl.live.chart import Curve, draw, frame_of, sparkline
+from ftctl.live.model import View
+
+NOW = datetime.fromtimestamp(START + 75, UTC)
+
+
+def a_view(state: str = "RUNNING", steps: int = 30, **fields: object) -> View:
+    """A training that has done all its steps."""
+    view = View(read(Job, job(state, step=steps, total=40, **fields)))
+    view.take(view.job)
+    for seq, message in enumerate(training_events(steps), 1):
+        if message.HasField("step"):
+            message.step.loss = 1 + 2 * math.exp(-seq / 8) + 0.2 * math.sin(seq)
+        take(view, message, seq)
+    view.lines.extend(["loading weights: 10%\rloading weights: 100%\r", "\tstep 30", "x" * 200])
+    return view
+
+
+def take(view: View, message: event_pb2.TrainingEvent, seq: int = 1) -> None:
+    event = read_event(message, seq)
+    assert event is not None
+    view.take(event)
+
+
+def step(number: int, loss: float) -> event_pb2.TrainingEvent:
+    return event_pb2.TrainingEvent(step=event_pb2.StepMetrics(step=number, loss=loss))
+
+
+def drawn(view: View, width: int, height: int) -> list[str]:
+    console = Console(width=width, height=height, file=io.StringIO(), color_system=None, legacy_windows=False)
+    with console.capture() as captured:
+        console.print(screen.live(view, screen.Size(width, height), NOW))
+    return captured.get().splitlines()
+
+
+def test_events_are_folded() -> None:
+    view = a_view(steps=10)
+    assert [number for number, _ in view.losses] == list(range(1, 11))
+    assert view.evals == [(10, 1.25)]
+    assert view.checkpoint == "checkpoint-10"
+    assert view.done == 10
+    assert view.peak_bytes == 1_200_000_000
+
+
+def test_a_loss_that_is_not_a_number_is_said_and_not_drawn() -> None:
+    view = a_view(steps=5)
+    take(view, step(6, math.nan))
+    assert view.diverged
+    assert len(view.losses) == 5
+    assert "not a number" in "\n".join(drawn(view, 80, 24))
+
+
+def test_steps_that_are_done_again_are_drawn_once() -> None:
+    view = a_view(steps=10)
+    take(view, event_pb2.TrainingEvent(started=event_pb2.AttemptStarted(first_step=6, total_steps=40)))
+    take(view, step(7, 1.0))
+    assert [number for number, _ in view.losses] == [1, 2, 3, 4, 5, 6, 7]
+    assert view.evals == []
+
+
+def test_a_long_training_keeps_its_spikes_in_bounded_memory() -> None:
+    view = View(read(Job, job()))
+    for number in range(1, 3 * model.POINTS):
+        take(view, step(number, 50.0 if number == 777 else 1.0))
+    assert len(view.losses) <= model.POINTS
+    assert (777, 50.0) in view.losses
+    assert [number for number, _ in view.losses] == sorted(number for number, _ in view.losses)
+
+
+def picture(curves: list[Curve], width: int, height: int) -> list[str]:
+    return ["".join(cell.text for cell in row) for row in draw(curves, frame_of(curves), width, height)]
+
+
+def test_curves_in_braille() -> None:
+    falling = Curve([(0, 3.0), (1, 2.0), (2, 1.0), (3, 0.0)], "a")
+    assert picture([falling], 4, 2) == ["⠑⢄  ", "  ⠑⢄"]
+    assert picture([Curve([(5, 1.0)], "a")], 3, 1) == ["⠂  "]
+
+
+def test_a_point_is_drawn_over_a_line() -> None:
+    line = Curve([(0, 0.0), (9, 0.0)], "line")
+    points = Curve([(4, 0.0)], "point", dots=True)
+    (row,) = draw([line, points], frame_of([line, points]), 5, 1)
+    assert [cell.style for cell in row] == ["line", "line", "point", "line", "line"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], ""), ([1.0], "▁"), ([2.0, 1.0], "█▁"), ([3.0, 3.0, 2.0, 2.0, 1.0, 1.0], "█▅▁"), ([1.0] * 9, "▁▁▁")],
+)
+def test_sparklines(values: list[float], expected: str) -> None:
+    assert sparkline(values, 3) == expected
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (50, 16)])
+def test_the_screen(width: int, height: int) -> None:
+    same_as_golden(f"screen-{width}x{height}", "\n".join(drawn(a_view(), width, height)) + "\n")
+
+
+@pytest.mark.parametrize("width", [40, 57, 80, 133, 200])
+@pytest.mark.parametrize("height", [16, 24, 50])
+@pytest.mark.parametrize(
+    "view", [View(read(Job, job("QUEUED"))), a_view(), a_view(steps=1)], ids=["new", "late", "first"]
+)
+def test_the_screen_fits_any_terminal(view: View, width: int, height: int) -> None:
+    lines = drawn(view, width, height)
+    assert len(lines) == height
+    assert max(len(line) for line in lines) <= width
+
+
+def test_a_queued_job_says_why_it_waits() -> None:
+    waiting = job("QUEUED", reason=job_pb2.Reason(message="asks 24.0 GiB, gpu 0 has 18.2 GiB free"))
+    waiting.ClearField("progress")
+    assert "asks 24.0 GiB, gpu 0 has 18.2 GiB free" in "\n".join(drawn(View(read(Job, waiting)), 100, 24))
+
+
+def test_the_last_words_of_a_failure() -> None:
+    view = a_view("FAILED", failure=event_pb2.Failure(failure_class=1, message="out of memory", advice="use less"))
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    with console.capture() as captured:
+        console.print(screen.summary(view, 80))
+    words = captured.get()
+    assert "✗ support-v3" in words
+    assert "out_of_gpu_memory: out of memory" in words
+    assert "use less" in words
+    assert "step 30" in words
+
+
+def test_on_a_terminal(daemon: FakeDaemon) -> None:
+    made = job("SUCCEEDED", step=10, output_path="/runs/k7m2p9x4qd/output")
+    made.end_time.FromDatetime(NOW + timedelta(seconds=15))
+    daemon.jobs[made.id] = made
+    daemon.events[made.id] = training_events(10)
+    # So that there is a picture before the end.
+    daemon.watched[made.id] = [job("RUNNING", step=step) for step in range(1, 10)] + [made]
+    code, printed = in_terminal(daemon, "watch", "@last", "--exit-status")
+    assert code == 0
+    assert "\x1b[?1049h" in printed
+    assert "\x1b[?1049l" in printed
+    last_words = printed.rpartition("\x1b[?1049l")[2]
+    assert "✓" in last_words
+    assert "/runs/k7m2p9x4qd/output" in last_words
+    assert "\x1b[?1049l" not in in_terminal(daemon, "get", "jobs")[1]
+
+
+def in_terminal(daemon: FakeDaemon, *args: str) -> tuple[int, str]:
+    """Runs `ftctl` on a terminal of 80 columns and 24 lines; its code and all it wrote there."""
+    main, sub = pty.openpty()
+    fcntl.ioctl(sub, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
+    environment |= {"FTD_ADDRESS": daemon.address, "TERM": "xterm-256color"}
+    program = str(Path(sys.executable).with_name("ftctl"))
+    process = subprocess.Popen([program, *args], stdin=sub, stdout=sub, stderr=sub, env=environment)
+    os.close(sub)
+    printed = b""
+    # Reading fails when the last process that holds the terminal is gone.
+    with contextlib.suppress(OSError):
+        while chunk := os.read(main, 65536):
+            printed += chunk
+    os.close(main)
+    return process.wait(timeout=20), printed.decode()
