@@ -1,0 +1,33 @@
+"""A job on several devices gets all of them at once, on one host, or none."""
+
+from __future__ import annotations
+
+from tests.support.fleet import decide, gpu, holds, job, starts
+
+from ftsched.model import WaitCode
+
+
+def test_all_devices_at_once() -> None:
+    assert starts(decide([gpu(i) for i in range(4)], [job("a", 60, devices=4)])) == {
+        "a": ("GPU-0", "GPU-1", "GPU-2", "GPU-3")
+    }
+
+
+def test_none_if_one_is_missing() -> None:
+    devices = [gpu(0), gpu(1), gpu(2)]
+    decision = decide(devices, [job("a", 60, devices=3)], [holds("b", 1, size=50)])
+    (wait,) = decision.waits
+    assert starts(decision) == {}
+    assert wait.code is WaitCode.NOT_ENOUGH_FREE_DEVICES
+    assert wait.message == (
+        "needs 60.0 GiB on each of 3 GPUs; 2 are ready; "
+        "the best others are GPU 1 with 30.0 GiB free, 50.0 GiB promised to job b"
+    )
+    assert wait.waits_for == ("b",)
+
+
+def test_never_across_hosts() -> None:
+    devices = [gpu(0, host="one"), gpu(1, host="two"), gpu(2, host="two")]
+    assert starts(decide(devices, [job("a", 60, devices=2)])) == {"a": ("GPU-1", "GPU-2")}
+    decision = decide(devices, [job("a", 60, devices=3)])
+    assert decision.waits[0].code is WaitCode.DEVICE_MISSING
