@@ -16,6 +16,8 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 # Trust what the machine trusts, behind a company's proxy too.
 export UV_SYSTEM_CERTS := 1
+# Two test processes that train side by side share the cores; threads that spin while they wait would stop both.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: help
 help: ## List the targets
