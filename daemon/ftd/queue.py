@@ -141,9 +141,10 @@ class Queue:
         )
 
     async def _submit(self, job: Job) -> Job:
-        # The directory first: an acknowledged job has one. What a crash in between leaves behind has never run.
+        # The directory first: an acknowledged job has one, empty until it is started. What a crash in between leaves
+        # behind has never run.
         try:
-            await asyncio.to_thread(self._runs.create, job)
+            await asyncio.to_thread(self._runs.reserve, job.id)
             stored = await self._store.insert(job)
         except BaseException:
             await asyncio.to_thread(self._runs.delete, job.id)
