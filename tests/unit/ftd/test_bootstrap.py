@@ -53,6 +53,7 @@ def test_environment_is_built_from_nothing(run: RunDirectory, monkeypatch: pytes
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
         "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
 
 
