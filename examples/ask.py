@@ -37,7 +37,7 @@ def main() -> None:
 
 def ask(model: Path, adapter: Path, questions: list[str]) -> Iterator[dict[str, str]]:
     """For each question what the base says and what the tuned model says."""
-    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1", OMP_WAIT_POLICY="PASSIVE")
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
