@@ -56,7 +56,7 @@ FORMAT_COLUMNS: dict[Format, tuple[str, ...]] = {
         "rejected",
     ),
 }
-SMOOTHED_LOSSES = (DpoLoss.SIGMOID, DpoLoss.ROBUST)
+SMOOTHED_LOSSES = (DpoLoss.ROBUST,)
 GPU_OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit")
 NO_WARMUP_SCHEDULE = "constant"
 
@@ -142,7 +142,7 @@ def _stage(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     match training.stage:
         case Dpo(loss=DpoLoss() as loss, label_smoothing=float() as smoothing):
             if smoothing and loss not in SMOOTHED_LOSSES:
-                yield "dpo.label_smoothing", f"has no meaning for the loss {loss}; accepted with sigmoid and robust"
+                yield "dpo.label_smoothing", f"has no meaning for the loss {loss}; accepted with robust"
 
 
 def _method(training: TrainingSpec, device: DeviceKind) -> Iterator[Problem]:

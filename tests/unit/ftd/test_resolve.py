@@ -135,12 +135,12 @@ def test_rows_are_no_longer_than_the_model_reads() -> None:
 
 def test_dpo_has_its_own_fields_and_no_packing() -> None:
     made = resolved(stage=Dpo(), data=replace(SPEC.data, packing=False))
-    assert made.stage == Dpo(beta=0.1, loss=DpoLoss.SIGMOID, label_smoothing=0.0)
+    assert made.stage == Dpo(beta=0.1, loss=DpoLoss.SIGMOID)
     assert made.data.packing is None
 
 
 @pytest.mark.parametrize(
-    ("loss", "smoothing"), [(DpoLoss.SIGMOID, 0.0), (DpoLoss.ROBUST, 0.0), (DpoLoss.HINGE, None), (DpoLoss.IPO, None)]
+    ("loss", "smoothing"), [(DpoLoss.SIGMOID, None), (DpoLoss.ROBUST, 0.0), (DpoLoss.HINGE, None), (DpoLoss.IPO, None)]
 )
 def test_label_smoothing_is_set_where_the_loss_has_it(loss: DpoLoss, smoothing: float | None) -> None:
     assert resolved(stage=Dpo(loss=loss)).stage == Dpo(beta=0.1, loss=loss, label_smoothing=smoothing)

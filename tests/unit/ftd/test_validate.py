@@ -214,7 +214,7 @@ COLUMNS_TEXT = (
         (
             {"training__dpo": {"loss": "DPO_LOSS_IPO", "labelSmoothing": 0.1}},
             "training.dpo.label_smoothing",
-            "has no meaning for the loss ipo; accepted with sigmoid and robust",
+            "has no meaning for the loss ipo; accepted with robust",
         ),
         (
             {"training__qlora": {"lora": {"dora": True}}},

@@ -699,7 +699,7 @@ class Dpo(_message.Message):
     loss: Global___DpoLoss.ValueType
     """Default: sigmoid."""
     label_smoothing: _builtins.float
-    """Default: 0. 0 <= x < 0.5; sigmoid and robust only."""
+    """Default: 0. 0 <= x < 0.5; robust only."""
     def __init__(
         self,
         *,
