@@ -149,7 +149,7 @@ def _stop_signals() -> asyncio.Event:
 def _intake(config: Config) -> Intake:
     paths, security = config.paths, config.security
     roots = PathRoots(Roots(paths.model_roots), Roots(paths.data_roots), Roots(paths.output_roots))
-    return Intake(roots, HostPolicy(security.allow_remote_code, security.allow_pickle, security.allow_hub))
+    return Intake(roots, HostPolicy(security.allow_remote_code, security.allow_hub))
 
 
 def _device_policy(config: Config) -> DevicePolicy:

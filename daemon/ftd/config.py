@@ -134,7 +134,6 @@ class SecuritySection(Section):
     """What a job may never decide for itself."""
 
     allow_remote_code: bool = False
-    allow_pickle: bool = False
     allow_hub: bool = False
 
 

@@ -33,7 +33,6 @@ class HostPolicy:
     """What the host's owner lets a job do."""
 
     allow_remote_code: bool = False
-    allow_pickle: bool = False
     allow_hub: bool = False
 
 
@@ -75,7 +74,7 @@ def read_model(path: str, roots: Roots, policy: HostPolicy) -> tuple[ModelInfo |
     finally:
         os.close(folder)
     reader = _Folder(path, names, roots)
-    problems = [*_weights(reader, policy), *_tokenizer(reader)]
+    problems = [*_weights(reader), *_tokenizer(reader)]
     config = reader.json(_CONFIG, _CONFIG_LIMIT, problems)
     tokenizer = reader.json(_TOKENIZER_CONFIG, _TOKENIZER_CONFIG_LIMIT, problems) or {}
     if _CONFIG not in names:
@@ -121,7 +120,7 @@ def _no_config(names: Collection[str]) -> str:
     return "has no config.json; accepted is the folder of a transformers model: config.json, *.safetensors, tokenizer"
 
 
-def _weights(folder: _Folder, policy: HostPolicy) -> Iterator[str]:
+def _weights(folder: _Folder) -> Iterator[str]:
     if any(name.endswith(".safetensors") for name in folder.names):
         found: list[str] = []
         shards = (folder.json(_INDEX, _INDEX_LIMIT, found) or {}).get("weight_map")
@@ -133,7 +132,7 @@ def _weights(folder: _Folder, policy: HostPolicy) -> Iterator[str]:
     pickles = sorted(name for name in folder.names if name.startswith("pytorch_model"))
     if not pickles:
         yield "has no weights; accepted are *.safetensors files"
-    elif not policy.allow_pickle:
+    else:
         yield f"has its weights in {pickles[0]}, which may run code when they are read; accepted are *.safetensors"
 
 

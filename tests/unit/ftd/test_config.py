@@ -46,7 +46,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[security]\nzzz = 1", "[security] zzz: unknown key; known are allow_remote_code, allow_pickle, allow_hub"),
+        ("[security]\nzzz = 1", "[security] zzz: unknown key; known are allow_remote_code, allow_hub"),
         ('[paths]\ndata_roots = ["here"]', "[paths] data_roots[0]: must be an absolute path (got 'here')"),
         ('[trainer]\nthreads = "4"', "[trainer] threads: input should be a valid integer (got '4')"),
         ("[trainer]\nthreads = -1", "[trainer] threads: input should be greater than or equal to 0 (got -1)"),

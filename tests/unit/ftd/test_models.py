@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ftd.models import ModelInfo, HostPolicy, read_model
+from ftd.models import HostPolicy, ModelInfo, read_model
 from ftd.paths import Roots
 
 CONFIG = {"model_type": "llama", "num_hidden_layers": 4, "max_position_embeddings": 256}
@@ -67,8 +67,9 @@ def test_a_template_is_found_in_both_places(model: Path) -> None:
 
 
 def test_a_missing_folder(model: Path) -> None:
-    text = "does not exist on the daemon's host; accepted is an existing folder"
-    assert problems(model.parent / "other") == [text]
+    missing = model.parent / "other"
+    text = f"is {missing}, which does not exist on the daemon's host; accepted is an existing folder"
+    assert problems(missing) == [text]
 
 
 def test_a_file_in_its_place(model: Path) -> None:
@@ -116,11 +117,10 @@ def test_a_broken_tokenizer_config_is_told_too(model: Path) -> None:
     assert problems(model)[0].startswith("has a tokenizer_config.json that is not JSON: Expecting property name")
 
 
-def test_pickled_weights_need_the_hosts_permission(model: Path) -> None:
+def test_pickled_weights_are_refused(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     text = "has its weights in pytorch_model.bin, which may run code when they are read; accepted are *.safetensors"
     assert problems(model) == [text]
-    assert problems(model, HostPolicy(allow_pickle=True)) == []
 
 
 def test_code_of_its_own_needs_the_hosts_permission(model: Path) -> None:
