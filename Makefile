@@ -11,7 +11,9 @@ READY := .venv/.ready
 # An interpreter that is new enough, whatever it is called here.
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
-UV := $(or $(shell command -v uv),$(BUILD)/uv/bin/uv)
+OWN_UV := $(CURDIR)/$(BUILD)/uv/bin/uv
+# Exported: making the model needs it too.
+export UV := $(or $(shell command -v uv),$(OWN_UV))
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 # Trust what the machine trusts, behind a company's proxy too.
@@ -40,6 +42,7 @@ test-all: lint ## All checks and tests
 
 .PHONY: lint
 lint: $(READY) ## Format, style, types, import rules, contract, generated code
+	@mkdir -p $(BUILD)
 	@echo "ruff";           $(BIN)/ruff format --check --quiet && $(BIN)/ruff check --quiet
 	@echo "mypy";           $(BIN)/mypy
 	@echo "imports";        $(BIN)/lint-imports --no-cache > $(BUILD)/imports.log || { cat $(BUILD)/imports.log; exit 1; }
@@ -82,7 +85,7 @@ $(READY): requirements.lock pyproject.toml | $(UV)
 	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(BUILD)/uv/bin/uv:
+$(OWN_UV):
 	@test -n "$(PYTHON)" || { echo "finetuned needs python >= 3.11; none was found on PATH" >&2; exit 1; }
 	@echo "bringing uv $(UV_VERSION)"
 	@"$(PYTHON)" -m venv $(BUILD)/uv && $(BUILD)/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
