@@ -11,6 +11,7 @@
     ├── NotPrepared        FAILED_PRECONDITION
     ├── TooMuch            RESOURCE_EXHAUSTED   a limit of the daemon is reached
     ├── DiskFull           RESOURCE_EXHAUSTED
+    ├── JournalCorrupt     DATA_LOSS            in `ftd.journal`
     └── IllegalMove        INTERNAL             a bug: the state machine was driven wrongly
 
 Each class knows its gRPC status code name and its stable reason (google.rpc.ErrorInfo.reason); one interceptor

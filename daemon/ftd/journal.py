@@ -20,6 +20,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from ftd.errors import FtdError
+
 # What the writer never exceeds; anything longer is damage.
 LONGEST_RECORD = 1 << 20
 _MESSAGE_TAG = 0x0A
@@ -35,8 +37,11 @@ _STRIDE = 256
 _RECENT = 64
 
 
-class JournalCorrupt(Exception):
+class JournalCorrupt(FtdError):
     """The journal is damaged before its last record, so nothing after that can be trusted."""
+
+    code = "DATA_LOSS"
+    reason = "JOURNAL_CORRUPT"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from ftd.bootstrap import Exit
 from ftd.doorbells import Doorbells
@@ -74,9 +75,15 @@ class _Follower:
     async def catch_up(self) -> None:
         """Takes in all there is now."""
         while (records := await self._fetch()).count:
-            self.progress = fold(self.progress, records)
+            try:
+                self.progress = fold(self.progress, records)
+                spoke = self._on_started is not None and started(records, self._attempt)
+            # A job can write what it likes there, checksum and all.
+            except DecodeError as error:
+                self._give_up(error)
+                return
             self._on_progress(self.progress)
-            if self._on_started is not None and started(records, self._attempt):
+            if self._on_started is not None and spoke:
                 on_started, self._on_started = self._on_started, None
                 await on_started()
 
@@ -86,6 +93,9 @@ class _Follower:
             if self._readable:
                 return await self._reader.fetch(self.progress.last_seq, _RECORDS)
         except JournalCorrupt as error:
-            self._readable = False
-            log.warning("a journal is damaged", job=self._job_id, error=str(error))
+            self._give_up(error)
         return Run(b"", self.progress.last_seq + 1, 0, at_end=True)
+
+    def _give_up(self, error: Exception) -> None:
+        self._readable = False
+        log.warning("a journal is damaged", job=self._job_id, error=str(error))

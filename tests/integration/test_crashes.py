@@ -6,13 +6,14 @@ import os
 import random
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 from google.protobuf import json_format
-from tests.support.daemon import Daemon, eventually
+from tests.support.daemon import Daemon, eventually, refusal
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, job_pb2, job_service_pb2
@@ -206,3 +207,29 @@ def test_an_acknowledged_job_survives_the_kill_that_follows(daemon: Daemon) -> N
         daemon.kill()
         daemon.start()
         assert daemon.state_of(job) == "PAUSED"
+
+
+def test_what_a_job_writes_into_its_journal_cannot_end_the_daemon(daemon: Daemon) -> None:
+    job = daemon.submit({"steps": 50, "step_seconds": 0.02})
+    daemon.until_step(job, 3)
+    body = b"\xff\xff\xff\xff"
+    record = b"\x0a" + bytes([len(body)]) + body + b"\x15" + zlib.crc32(body).to_bytes(4, "little")
+    with (daemon.state / "runs" / job / "events.journal").open("ab") as journal:
+        journal.write(record)
+    daemon.wait(job, "SUCCEEDED")
+    daemon.kill()
+    daemon.start()
+    assert daemon.state_of(job) == "SUCCEEDED"
+
+
+def test_a_damaged_journal_is_told_and_its_beginning_is_kept(daemon: Daemon) -> None:
+    job = daemon.submit({"steps": 400})
+    daemon.wait(job, "SUCCEEDED")
+    path = daemon.state / "runs" / job / "events.journal"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    seen: list[event_pb2.TrainingEvent] = []
+    code, reason, _ = refusal(lambda: [seen.extend(message.events) for message in daemon.stream(job)])
+    assert (code, reason) == (grpc.StatusCode.DATA_LOSS, "JOURNAL_CORRUPT")
+    assert len(seen) > 100
