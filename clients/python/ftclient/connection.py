@@ -26,7 +26,7 @@ TIMEOUT = 30.0
 # Seconds between the tries of one call.
 RETRY_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
 # Seconds between the tries to start a stream again: from, to.
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 OPTIONS = (
     # The bandwidth probe lets a stream's window grow to 4 MiB: a reader that is stuck would hoard memory.
@@ -40,7 +40,7 @@ OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.primary_user_agent", "ftclient"),
 )
 

@@ -33,23 +33,7 @@ def jobs(found: Sequence[Job], form: Format) -> None:
 
 def job(found: Job, artifacts: Sequence[Artifact]) -> None:
     """Everything known of one job, in sections."""
-    progress, failure = found.progress, found.failure
-    _fields(
-        ("Job", f"{found.id}  {found.name}"),
-        ("State", f"{found.state}{_because(found.reason)}"),
-        ("Project", found.project),
-        ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(found.labels.items()))),
-        ("Priority", str(found.priority)),
-        ("Created", clock(found.create_time)),
-        ("Started", clock(found.start_time) if found.start_time else ""),
-        ("Ended", clock(found.end_time) if found.end_time else ""),
-        ("Progress", f"{_progress(found)}, epoch {number(progress.epoch)}" if progress and progress.step else ""),
-        ("Loss", number(progress.loss) if progress and progress.loss is not None else ""),
-        ("Failure", f"{failure.failure_class}: {failure.message}" if failure else ""),
-        ("Advice", failure.advice if failure else ""),
-        ("Run directory", found.run_directory),
-        ("Output", found.output_path),
-    )
+    _facts(found)
     if found.transitions:
         _section("History")
         rows = [
@@ -74,6 +58,26 @@ def job(found: Job, artifacts: Sequence[Artifact]) -> None:
 
         _section("Spec as run")
         output.yaml(plain(found.resolved))
+
+
+def _facts(found: Job) -> None:
+    progress, failure = found.progress, found.failure
+    _fields(
+        ("Job", f"{found.id}  {found.name}"),
+        ("State", f"{found.state}{_because(found.reason)}"),
+        ("Project", found.project),
+        ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(found.labels.items()))),
+        ("Priority", str(found.priority)),
+        ("Created", clock(found.create_time)),
+        ("Started", clock(found.start_time) if found.start_time else ""),
+        ("Ended", clock(found.end_time) if found.end_time else ""),
+        ("Progress", f"{_progress(found)}, epoch {number(progress.epoch)}" if progress and progress.step else ""),
+        ("Loss", number(progress.loss) if progress and progress.loss is not None else ""),
+        ("Failure", f"{failure.failure_class}: {failure.message}" if failure else ""),
+        ("Advice", failure.advice if failure else ""),
+        ("Run directory", found.run_directory),
+        ("Output", found.output_path),
+    )
 
 
 def plan(planned: Plan) -> None:

@@ -12,10 +12,11 @@ import typer
 
 from ftclient.errors import FtError, InvalidSpec, Problem, SpecFileError, Unavailable
 from ftctl import exits, output, session, show
+from ftctl.commands import streams
 from ftctl.output import Format
 
 if TYPE_CHECKING:
-    from ftclient import Client
+    from ftclient import Client, Job
     from ftclient.results import Violation
     from ftclient.specfile import SpecFile
 
@@ -40,11 +41,11 @@ def submit(
     form: Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML, Format.NAME)] = Format.TABLE,
 ) -> None:
     """Queue a job."""
-    if dry_run:
-        plan(file, overrides, form)
-        return
     found = _read(file, overrides)
     _describe(found, name, label or [], hold=hold)
+    if dry_run:
+        _plan(found, form)
+        return
     with session.connect() as client:
         if found.problems:
             _give_up(found, _ask(client, found))
@@ -52,15 +53,7 @@ def submit(
             job = client.submit(found.spec, request_id=request_id)
         except InvalidSpec as error:
             _give_up(found, error.violations)
-        if quiet or form is Format.NAME:
-            output.line(job.id)
-        elif form is Format.TABLE:
-            output.line(f"{job.id}  {job.name}  {job.state}")
-        else:
-            output.one(job.proto, form)
-        output.flush()
-        from ftctl.commands import streams
-
+        _say(job, Format.NAME if quiet else form)
         if follow:
             streams.watch(job.id, exit_status=True)
         elif wait:
@@ -86,7 +79,10 @@ def plan(
     form: Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML)] = Format.TABLE,
 ) -> None:
     """Show what a submit would do: memory, devices, why it would wait."""
-    found = _read(file, overrides)
+    _plan(_read(file, overrides), form)
+
+
+def _plan(found: SpecFile, form: Format) -> None:
     with session.connect() as client:
         if found.problems:
             _give_up(found, _ask(client, found))
@@ -97,6 +93,16 @@ def plan(
         show.plan(planned)
     else:
         output.one(planned.proto, form)
+
+
+def _say(job: Job, form: Format) -> None:
+    if form is Format.NAME:
+        output.line(job.id)
+    elif form is Format.TABLE:
+        output.line(f"{job.id}  {job.name}  {job.state}")
+    else:
+        output.one(job.proto, form)
+    output.flush()
 
 
 def _read(file: str, overrides: Sequence[str] | None) -> SpecFile:
@@ -150,7 +156,7 @@ def _give_up(found: SpecFile, violations: Sequence[Violation]) -> NoReturn:
         field = violation.field.removeprefix("training.")
         if _plain(field) not in wrong:
             problems.append(Problem(field, violation.description, found.line_of(violation.field)))
-    _print_problems(found.source, sorted(problems, key=lambda problem: problem.line or 0))
+    _print_problems(found.source, problems)
     raise typer.Exit(exits.FAILED)
 
 

@@ -19,7 +19,7 @@ from ftctl.live.model import View
 from ftctl.output import STATE_STYLES
 
 RAW, SMOOTH, EVAL = "cyan dim", "bright_cyan", "bright_yellow"
-LABEL = "bright_black"
+LABEL = "dim"
 
 
 class Size(NamedTuple):
@@ -145,13 +145,9 @@ def _facts(view: View, width: int, now: datetime) -> RenderableType:
     for _ in cells:
         grid.add_column(width=(width - 2) // fit, no_wrap=True)
     grid.add_row(*cells)
-    elapsed = text.age(job.start_time, now)
-    return Group(
-        _indented(grid),
-        Text.assemble(
-            (" elapsed ", LABEL), (elapsed, "bold"), "   ", _memory(view, width), no_wrap=True, overflow="ellipsis"
-        ),
-    )
+    second = Text(no_wrap=True, overflow="ellipsis")
+    second.append(" elapsed ", style=LABEL).append(text.age(job.start_time, now), style="bold").append("   ")
+    return Group(_indented(grid), second.append_text(_memory(view, width)))
 
 
 def _memory(view: View, width: int) -> Text:
@@ -168,7 +164,7 @@ def _memory(view: View, width: int) -> Text:
     return Text.assemble(
         ("memory ", LABEL),
         ("━" * full, style),
-        ("━" * (cells - full), "bright_black"),
+        ("━" * (cells - full), LABEL),
         (f" {text.size(view.peak_bytes)}", "bold"),
         (f" of {text.size(reserved)} reserved", LABEL),
     )
