@@ -19,7 +19,7 @@ import structlog
 
 from ftd.attempts import Attempts
 from ftd.devices import DeviceError, Inventory
-from ftd.errors import DiskFull, IllegalMove, JobNotFound
+from ftd.errors import DevicesUnreadable, DiskFull, IllegalMove, JobNotFound
 from ftd.intake import Accepted
 from ftd.job import Event, Job, Placed, Waits
 from ftd.queue import Queue
@@ -90,8 +90,7 @@ class Dispatcher:
                 continue
             try:
                 snapshot = await self.snapshot()  # 2
-            except DeviceError as error:
-                log.warning("the devices cannot be read; nothing is started", error=str(error))
+            except DevicesUnreadable:
                 continue
             decision = plan(snapshot, self._clock())  # 3
             started = await self._commit(decision)  # 4
@@ -100,11 +99,16 @@ class Dispatcher:
             await self._explain(decision)  # 6
 
     async def devices(self) -> tuple[Device, ...]:
-        """The devices as they are now, every process on them a foreign one. Raises DeviceError."""
-        return tuple(self._policy.of(device) for device in await asyncio.to_thread(self._inventory.read))
+        """The devices as they are now, every process on them a foreign one. Raises DevicesUnreadable."""
+        try:
+            devices = await asyncio.to_thread(self._inventory.read)
+        except DeviceError as error:
+            log.warning("the devices cannot be read, so nothing is started", error=str(error))
+            raise DevicesUnreadable from error
+        return tuple(map(self._policy.of, devices))
 
     async def snapshot(self) -> Snapshot:
-        """The world now. Raises DeviceError."""
+        """The world now. Raises DevicesUnreadable."""
         devices = await self.devices()
         held = [job for job in self._queue.active() if job.attempts and job.attempts[-1].end_time is None]
         pids = await asyncio.to_thread(lambda: {job.id: frozenset(self._attempts.pids(job)) for job in held})
@@ -117,7 +121,7 @@ class Dispatcher:
         )
 
     async def rehearse(self, accepted: Accepted, priority: int) -> Trial:
-        """What would happen to a job if it were submitted now and its data were ready. Raises DeviceError."""
+        """What would happen to a job if it were submitted now and its data were ready. Raises DevicesUnreadable."""
         snapshot = await self.snapshot()
         ask = _ask(accepted.resolved, accepted.estimate)
         trial = Waiting(REHEARSED, ask, priority, self._clock())

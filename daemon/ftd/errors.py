@@ -11,6 +11,7 @@
     ├── NotPrepared        FAILED_PRECONDITION
     ├── TooMuch            RESOURCE_EXHAUSTED   a limit of the daemon is reached
     ├── DiskFull           RESOURCE_EXHAUSTED
+    ├── DevicesUnreadable  UNAVAILABLE
     ├── JournalCorrupt     DATA_LOSS            in `ftd.journal`
     └── IllegalMove        INTERNAL             a bug: the state machine was driven wrongly
 
@@ -137,6 +138,16 @@ class DiskFull(FtdError):
 
     code = "RESOURCE_EXHAUSTED"
     reason = "DISK_FULL"
+
+
+class DevicesUnreadable(FtdError):
+    """The driver, or whatever tells the devices, does not answer now."""
+
+    code = "UNAVAILABLE"
+    reason = "DEVICES_UNREADABLE"
+
+    def __init__(self) -> None:
+        super().__init__("the devices of this host cannot be read just now; the daemon's log says why")
 
 
 class IllegalMove(FtdError):
