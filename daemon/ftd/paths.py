@@ -33,7 +33,7 @@ class Roots:
             handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError as error:
             self.check(path)
-            raise PathRefused(_why(error, kind)) from None
+            raise PathRefused(_why(error, path, kind)) from None
         try:
             opened = Path(f"/proc/self/fd/{handle}")
             self._check_real(str(opened.readlink()))
@@ -41,7 +41,7 @@ class Roots:
                 raise PathRefused(f"is not a {kind}; accepted is a {kind}")
             return os.open(opened, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise PathRefused(_why(error, kind)) from None
+            raise PathRefused(_why(error, path, kind)) from None
         finally:
             os.close(handle)
 
@@ -72,10 +72,11 @@ class PathRoots:
     outputs: Roots
 
 
-def _why(error: OSError, kind: Kind) -> str:
+def _why(error: OSError, path: str, kind: Kind) -> str:
     match error:
         case FileNotFoundError():
-            return f"does not exist on the daemon's host; accepted is an existing {kind}"
+            # In full: a client may have made it absolute.
+            return f"is {path}, which does not exist on the daemon's host; accepted is an existing {kind}"
         case PermissionError():
             return f"cannot be read: permission denied; accepted is a {kind} that the daemon's user may read"
         case NotADirectoryError():

@@ -20,7 +20,7 @@ from google.protobuf import json_format
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2
-from fttrain.failure import classify
+from fttrain.failure import Refused, classify
 from fttrain.files import write_message
 from fttrain.journal import JournalWriter
 from fttrain.report import Report
@@ -49,7 +49,9 @@ def _last_word(body: Body, bootstrap: trainer_pb2.Bootstrap, rank: int) -> train
         result = body(bootstrap, report)
     # Whatever it is, SystemExit of a library included, the keeper must be told.
     except BaseException as error:
-        traceback.print_exc()
+        # A refusal says all there is in its message: a trace in the user's log would only bury it.
+        if not isinstance(error, Refused):
+            traceback.print_exc()
         result = trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_FAILED, failure=classify(error, rank))
     result.rank = rank
     result.checkpoint = report.last_checkpoint

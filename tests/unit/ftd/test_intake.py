@@ -145,15 +145,16 @@ def test_problems_of_text_files_model_and_devices_are_told_at_once(host: Host) -
 
 
 def test_a_missing_model_folder(host: Host) -> None:
-    text = "does not exist on the daemon's host; accepted is an existing folder"
-    spec = host.spec(model=Model(path=str(host.model) + "-2"))
+    path = f"{host.model}-2"
+    text = f"is {path}, which does not exist on the daemon's host; accepted is an existing folder"
+    spec = host.spec(model=Model(path=path))
     assert host.refusals(spec) == {"training.model.path": text}
 
 
 def test_a_missing_data_file(host: Host) -> None:
-    source = DataSource(str(host.folder / "data" / "no.jsonl"))
-    text = "does not exist on the daemon's host; accepted is an existing file"
-    data = Data(train=(DataSource(host.data),), eval=(source,))
+    path = str(host.folder / "data" / "no.jsonl")
+    text = f"is {path}, which does not exist on the daemon's host; accepted is an existing file"
+    data = Data(train=(DataSource(host.data),), eval=(DataSource(path),))
     assert host.refusals(host.spec(data=data)) == {"training.data.eval[0].path": text}
 
 
@@ -223,7 +224,10 @@ def test_a_template_may_lie_beside_a_model(host: Host) -> None:
 def test_a_template_that_cannot_be_used(host: Host) -> None:
     for path, text in [
         (host.write("empty.jinja", "\n"), "is empty; accepted is a Jinja template"),
-        (host.data + ".no", "does not exist on the daemon's host; accepted is an existing file"),
+        (
+            f"{host.data}.no",
+            f"is {host.data}.no, which does not exist on the daemon's host; accepted is an existing file",
+        ),
     ]:
         data = Data(train=(DataSource(host.data),), chat_template_path=path)
         assert host.refusals(host.spec(data=data)) == {"training.data.chat_template_path": text}

@@ -67,10 +67,9 @@ def test_what_is_outside_is_not_told_to_exist_or_not(root: Path) -> None:
 
 def test_what_is_wrong_with_a_path_below_a_root_is_told(root: Path) -> None:
     roots = Roots((root,))
-    assert refusal(roots, root / "no") == "does not exist on the daemon's host; accepted is an existing file"
-    assert (
-        refusal(roots, root / "no", "folder") == "does not exist on the daemon's host; accepted is an existing folder"
-    )
+    missing = f"is {root / 'no'}, which does not exist on the daemon's host; accepted is an existing"
+    assert refusal(roots, root / "no") == f"{missing} file"
+    assert refusal(roots, root / "no", "folder") == f"{missing} folder"
     assert refusal(roots, root / "folder") == "is not a file; accepted is a file"
     assert refusal(roots, root / "file", "folder") == "is not a folder; accepted is a folder"
     assert refusal(roots, root / "file" / "x") == "leads through something that is not a folder"
