@@ -15,7 +15,7 @@ from finetuned.v1 import data_report_pb2, event_pb2, training_pb2
 from fttrain import rank
 from fttrain.data import cache, choice
 from fttrain.data.limits import TooLong, fitted
-from fttrain.data.problems import BadRow, listed, refused
+from fttrain.data.problems import BadRow, counted, listed, refused
 from fttrain.data.rows import RowWriter
 from fttrain.data.sources import DROPPED_SHOWN, Source
 from fttrain.data.tokens import Tokens, load_tokenizer, transformers_without_torch
@@ -169,9 +169,9 @@ class _Preparation:
                 for _ in range(1 if aside else copies):
                     (held_out if aside and held_out else seen).add(row, measures)
         if too_long:
-            rows = listed(map(str, too_long))
+            limit, rows = self._data.max_length, listed(map(str, too_long))
             raise refused(
-                f"{source.where} has {len(too_long)} rows over data.max_length {self._data.max_length}: rows {rows}",
+                f"{source.where} has {counted(len(too_long))} over data.max_length {limit}, numbered {rows}",
                 "raise data.max_length, or set data.long_rows to truncate or drop",
             )
 
@@ -181,7 +181,9 @@ class _Preparation:
         elif sum(source.usable for source in sources) == 1 and field == "data.eval_split":
             raise refused("data.eval_split: there is one row, which cannot be split", "set data.eval_split to 0")
         else:
-            raise max(sources, key=lambda source: source.report.rows_dropped).nothing_left("has a token to train on")
+            worst = max(sources, key=lambda source: source.report.rows_dropped)
+            advice = "mend the rows, or raise data.max_length if it cuts their answers off"
+            raise worst.nothing_left("has a token to train on", advice)
 
 
 def _fields(data: training_pb2.Data) -> Iterator[tuple[str, training_pb2.DataSource]]:

@@ -28,6 +28,11 @@ def kind(value: object) -> str:
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
+def counted(rows: int) -> str:
+    """E.g. "1 row"."""
+    return f"{rows} row{'' if rows == 1 else 's'}"
+
+
 def listed(names: Iterable[str]) -> str:
     """Names for a message, at most a dozen."""
     names = list(names)

@@ -17,7 +17,7 @@ from typing import Any
 from finetuned.v1 import data_report_pb2, training_pb2
 from fttrain.data.formats import LAYOUTS, Fields, Format, Layout
 from fttrain.data.forms import Form
-from fttrain.data.problems import BadRow, kind, listed, nearest, refused
+from fttrain.data.problems import BadRow, counted, kind, listed, nearest, refused
 from fttrain.data.readers import read_rows
 from fttrain.failure import Refused
 
@@ -94,7 +94,8 @@ class Source:
         self.usable = sum(1 for _ in islice(self._forms(progress, self.drop), limit))
         self.report.rows_read = self.usable + self.report.rows_dropped
         if not self.usable:
-            raise self.nothing_left("can be used")
+            advice = f"mend the rows, or set {self.field}.format and {self.field}.columns"
+            raise self.nothing_left("can be used", advice)
 
     def forms(self, progress: Progress) -> Iterator[tuple[int, Form]]:
         """The usable rows that `check` counted, with their numbers. Raises Refused if the file changed meanwhile."""
@@ -114,15 +115,15 @@ class Source:
         insort(self.dropped, row, key=lambda dropped: dropped.row)
         del self.dropped[DROPPED_SHOWN:]
 
-    def nothing_left(self, verb: str) -> Refused:
+    def nothing_left(self, verb: str, advice: str) -> Refused:
         """The failure of a source of which no row `verb`, with the commonest reason."""
         if not self._reasons:
             return refused(f"{self.where} has no rows", f"set {self.field}.path to a file with rows")
         reason, count = self._reasons.most_common(1)[0]
         first = next((row.row for row in self.dropped if row.reason == reason), 1)
         return refused(
-            f"{self.where}: no row {verb}; of {self.report.rows_read} rows {count}, first row {first}: {reason}",
-            f"mend the rows, or set {self.field}.format and {self.field}.columns",
+            f"{self.where}: no row {verb}; {count} of {counted(self.report.rows_read)}, e.g. row {first}: {reason}",
+            advice,
         )
 
     def _forms(self, progress: Progress, drop: Callable[[int, str], None]) -> Iterator[tuple[int, Form]]:

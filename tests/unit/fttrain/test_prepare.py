@@ -234,7 +234,7 @@ def test_long_rows_are_refused_by_number(model: Path, tmp_path: Path) -> None:
     message = order(model, tmp_path, path)
     message.spec.data.max_length = 16
     message.spec.data.long_rows = training_pb2.LONG_ROWS_REFUSE
-    assert refusal(message) == "data.train[0]: a.jsonl has 2 rows over data.max_length 16: rows 2, 3"
+    assert refusal(message) == "data.train[0]: a.jsonl has 2 rows over data.max_length 16, numbered 2, 3"
     message.spec.data.long_rows = training_pb2.LONG_ROWS_TRUNCATE
     report = prepared(message).data
     assert (report.train.truncated_rows, report.train.longest_row_tokens) == (2, 16)
@@ -244,7 +244,7 @@ def test_data_in_which_no_token_is_trained_on_is_refused_with_the_reason(model: 
     message = order(model, tmp_path, ROWS / "alpaca.jsonl")
     message.spec.data.max_length = 8
     assert refusal(message) == (
-        "data.train[0]: alpaca.jsonl: no row has a token to train on; of 3 rows 3, first row 1: "
+        "data.train[0]: alpaca.jsonl: no row has a token to train on; 3 of 3 rows, e.g. row 1: "
         "no token of its first 8 tokens (data.max_length) is trained on"
     )
 

@@ -189,7 +189,7 @@ def test_a_column_that_the_format_does_not_have_is_refused(tmp_path: Path) -> No
         (["[]"], "data.train[0]: a.jsonl row 1 is a list; accepted are objects with columns"),
         (
             [{"text": ""}, {"text": "  "}],
-            "data.train[0]: a.jsonl: no row can be used; of 2 rows 2, first row 1: column 'text' is empty",
+            "data.train[0]: a.jsonl: no row can be used; 2 of 2 rows, e.g. row 1: column 'text' is empty",
         ),
     ],
 )
