@@ -5,10 +5,13 @@ Streams relay the same bytes without reading them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from google.protobuf.message import DecodeError
+
 from finetuned.v1 import event_pb2, metric_service_pb2
-from ftd.journal import Run
+from ftd.journal import JournalCorrupt, Run
 from ftd.records import Phase, Progress
 
 # Weight of the newest step in the mean step time.
@@ -17,16 +20,26 @@ _PHASES = {event_pb2.Phase.Value(f"PHASE_{phase.name}"): phase for phase in Phas
 
 
 def fold(progress: Progress, run: Run) -> Progress:
-    """The progress after a run of records, which must begin right after `progress.last_seq`."""
-    for event in metric_service_pb2.StreamMetricsResponse.FromString(run.data).events:
+    """The progress after a run of records, which must begin right after `progress.last_seq`. Raises JournalCorrupt."""
+    for event in _events(run):
         progress = _fold_event(progress, event)
     return replace(progress, last_seq=run.last_seq)
 
 
 def started(run: Run, attempt: int) -> bool:
-    """Whether a trainer of this attempt says something in these records. The keeper's last word does not count."""
-    events = metric_service_pb2.StreamMetricsResponse.FromString(run.data).events
-    return any(event.attempt == attempt and event.WhichOneof("kind") != "ended" for event in events)
+    """Whether a trainer of this attempt says something in these records; the keeper's last word does not count.
+
+    Raises JournalCorrupt.
+    """
+    return any(event.attempt == attempt and event.WhichOneof("kind") != "ended" for event in _events(run))
+
+
+def _events(run: Run) -> Sequence[event_pb2.TrainingEvent]:
+    # A job can write what it likes to its journal, checksum and all.
+    try:
+        return metric_service_pb2.StreamMetricsResponse.FromString(run.data).events
+    except DecodeError as error:
+        raise JournalCorrupt(f"records from {run.first_seq} on are no events") from error
 
 
 def _fold_event(progress: Progress, event: event_pb2.TrainingEvent) -> Progress:

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from ftd.bootstrap import Exit
 from ftd.doorbells import Doorbells
@@ -78,8 +77,7 @@ class _Follower:
             try:
                 self.progress = fold(self.progress, records)
                 spoke = self._on_started is not None and started(records, self._attempt)
-            # A job can write what it likes there, checksum and all.
-            except DecodeError as error:
+            except JournalCorrupt as error:
                 self._give_up(error)
                 return
             self._on_progress(self.progress)

@@ -47,7 +47,7 @@ def problems(text: str, *overrides: str) -> list[str]:
 
 
 def test_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("HOME", "/srv/data")
     file = tmp_path / "job.yaml"
     file.write_text(FULL)
     spec = load_spec(file)
@@ -56,7 +56,7 @@ def test_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert training.model.path == f"{tmp_path}/models/smol"
     assert training.model.dtype == training_pb2.DTYPE_BF16
     assert not training.model.HasField("attention")
-    assert training.data.train[0].path == "/home/ada/a.jsonl"
+    assert training.data.train[0].path == "/srv/data/a.jsonl"
     assert training.optimizer.learning_rate == 1e-4
     assert training.schedule.max_steps == 1000
     assert training.WhichOneof("method") == "qlora"

@@ -15,12 +15,12 @@ def refused(tmp_path: Path, text: str) -> list[str]:
 
 
 def test_without_a_file_everything_has_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("HOME", "/srv/data")
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     config = load(None)
-    assert config.daemon.state_directory == Path("/home/ada/.local/state/finetuned")
-    assert config.paths.data_roots == (Path("/home/ada"),)
+    assert config.daemon.state_directory == Path("/srv/data/.local/state/finetuned")
+    assert config.paths.data_roots == (Path("/srv/data"),)
     assert config.trainer.rank_command == (sys.executable, "-m", "fttrain.train")
     assert not config.security.allow_remote_code
 
