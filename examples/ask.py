@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def main() -> None:
 def ask(model: Path, adapter: Path, questions: list[str]) -> Iterator[dict[str, str]]:
     """For each question what the base says and what the tuned model says."""
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1", OMP_WAIT_POLICY="PASSIVE")
+    # Libraries that tell each other about renamed fields are of no interest to who asks.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer

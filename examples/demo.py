@@ -25,7 +25,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 STATE = ROOT / "build" / "demo"
-QUESTIONS = ["What is finetuned?", "Does my training stop when the daemon restarts?"]
+QUESTIONS = ["What is finetuned?", "What is a keeper?"]
 # Seconds the daemon may take to start, and a cancelled job to end.
 START, END = 30, 60
 CONFIG = """\
@@ -188,7 +188,7 @@ def say_goodbye(model: Path, adapter: Path) -> None:
     console.print(f"  spec, journal, log of the run          {adapter.parent}", soft_wrap=True)
     step("what to type next")
     for command in (
-        f'.venv/bin/python examples/ask.py {model} {adapter} "What is a keeper?"',
+        f'.venv/bin/python examples/ask.py {model} {adapter} "Will a restart of the daemon end my job?"',
         ".venv/bin/ftd &                                    # a daemon of your own",
         ".venv/bin/ftctl submit -f examples/lora.yaml --follow",
     ):
