@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.support.parts import ESTIMATE, PREPARED, opened_queue, submit
 
-from ftd.database import Database
 from ftd.errors import (
     InvalidRequest,
     InvalidSpec,
@@ -22,45 +21,25 @@ from ftd.errors import (
     WrongState,
 )
 from ftd.intake import Accepted
-from ftd.job import Ended, Job, Placed, Prepared, Waits
+from ftd.job import Ended, Job, Placed, Waits
 from ftd.queue import Queue, new_id
-from ftd.records import DataReport, JobState, MemoryEstimate, Outcome, Progress, Reason, ReasonCode
-from ftd.rundir import RunDirectories
+from ftd.records import JobState, Outcome, Progress, Reason, ReasonCode
 from ftd.spec import JobSpec, Output, TrainingSpec
-from ftd.store import MIGRATIONS, Filter, Store
-
-ESTIMATE = MemoryEstimate((), 10, 12, "layer", 0.1, 128, "test")
-PREPARED = Prepared(DataReport(), "/prepared/x", ESTIMATE)
-
-
-@asynccontextmanager
-async def opened(root: Path, active_jobs: int = 100) -> AsyncIterator[Queue]:
-    """A queue as a daemon on this state directory has it."""
-    database = Database(root / "ftd.db", MIGRATIONS)
-    await database.open()
-    queue = Queue(Store(database), RunDirectories(root / "runs"), active_jobs, clock=lambda: 5.0)
-    await queue.load()
-    yield queue
-    await queue.close()
-    await database.close()
+from ftd.store import Filter
 
 
 @pytest_asyncio.fixture
 async def queue(tmp_path: Path) -> AsyncIterator[Queue]:
-    async with opened(tmp_path) as queue:
+    async with opened_queue(tmp_path) as queue:
         yield queue
 
 
-async def submit(queue: Queue, spec: JobSpec | None = None, request_id: str = "", name: str = "name") -> Job:
-    return await queue.submit(spec or JobSpec(), Accepted(name, "default", TrainingSpec(), ESTIMATE), request_id)
-
-
 async def test_a_submitted_job_is_there_after_a_restart(tmp_path: Path) -> None:
-    async with opened(tmp_path) as queue:
+    async with opened_queue(tmp_path) as queue:
         job = await submit(queue, JobSpec(priority=3, max_retries=0, labels={"a": "b"}))
     assert (job.state, job.priority, job.max_retries, job.labels) == (JobState.PREPARING, 3, 0, {"a": "b"})
     assert (tmp_path / "runs" / job.id).is_dir()
-    async with opened(tmp_path) as queue:
+    async with opened_queue(tmp_path) as queue:
         assert queue.active() == [job]
         assert await queue.find(job.id) == job
 
@@ -89,7 +68,7 @@ async def test_one_request_makes_one_job_and_one_directory(queue: Queue, tmp_pat
 
 
 async def test_more_jobs_than_the_limit_are_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path, active_jobs=1) as queue:
+    async with opened_queue(tmp_path, active_jobs=1) as queue:
         job = await submit(queue)
         with pytest.raises(TooMuch, match="1 jobs have not ended, which is this daemon's limit"):
             await submit(queue)

@@ -1,0 +1,117 @@
+"""The parts of a daemon in one process: a queue on a real store, and fakes of the ports behind which processes are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftd.bootstrap import Exit
+from ftd.database import Database
+from ftd.intake import Accepted
+from ftd.job import Job, Prepared
+from ftd.launch import Handle
+from ftd.queue import Queue
+from ftd.records import DataReport, MemoryEstimate, Outcome, SplitReport
+from ftd.rundir import RunDirectories
+from ftd.spec import DeviceKind, JobSpec, Resources, TrainingSpec
+from ftd.store import MIGRATIONS, Store
+from ftsched.model import Device
+
+ESTIMATE = MemoryEstimate((), 10, 12, "layer", 0.1, 128, "test")
+REPORT = DataReport(train=SplitReport(rows=3, longest_row_tokens=100))
+PREPARED = Prepared(REPORT, "/prepared/x", ESTIMATE)
+
+
+@asynccontextmanager
+async def opened_queue(root: Path, active_jobs: int = 100) -> AsyncIterator[Queue]:
+    """A queue as a daemon on this state directory has it."""
+    database = Database(root / "ftd.db", MIGRATIONS)
+    await database.open()
+    queue = Queue(Store(database), RunDirectories(root / "runs"), active_jobs, clock=lambda: 5.0)
+    await queue.load()
+    try:
+        yield queue
+    finally:
+        await queue.close()
+        await database.close()
+
+
+async def submit(
+    queue: Queue, spec: JobSpec | None = None, request_id: str = "", name: str = "name", reserve_bytes: int = 12
+) -> Job:
+    """A job for the CPU that needs `reserve_bytes`."""
+    training = TrainingSpec(resources=Resources(device=DeviceKind.CPU))
+    estimate = MemoryEstimate((), reserve_bytes, reserve_bytes, "layer", 0.1, 128, "test")
+    return await queue.submit(spec or JobSpec(), Accepted(name, "default", training, estimate), request_id)
+
+
+class FakeHandle:
+    """An attempt that ends when the test says so, or when it is asked to stop."""
+
+    pids: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.stops: list[bool] = []
+
+    def end(self, exit_: Exit) -> None:
+        self.exit.set_result(exit_)
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self.exit)
+
+    async def stop(self, *, save: bool) -> None:
+        self.stops.append(save)
+        if not self.exit.done():
+            self.end(Exit(Outcome.STOPPED))
+
+
+@dataclass
+class FakeLauncher:
+    """Starts nothing, and remembers what it was asked to start."""
+
+    # What a start raises instead.
+    refusal: Exception | None = None
+    # What is found again, by job; a missing one is never found.
+    found: dict[str, Handle | Exit | None] = field(default_factory=dict)
+    # A start or a search waits for it.
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    started: list[tuple[str, int, tuple[str, ...], int]] = field(default_factory=list)
+    handles: dict[tuple[str, int], FakeHandle] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def start(self, job: Job, attempt: int, devices: Sequence[str], memory_cap_bytes: int) -> Handle:
+        self.started.append((job.id, attempt, tuple(devices), memory_cap_bytes))
+        await self.gate.wait()
+        if self.refusal is not None:
+            raise self.refusal
+        handle = self.handles[job.id, attempt] = FakeHandle()
+        return handle
+
+    async def reattach(self, job: Job, attempt: int) -> Handle | Exit | None:
+        await self.gate.wait()
+        if job.id not in self.found:
+            await asyncio.get_running_loop().create_future()
+        return self.found[job.id]
+
+
+@dataclass
+class FakeInventory:
+    """The devices a test says there are."""
+
+    devices: tuple[Device, ...]
+    source: str = "fake"
+    reads: int = 0
+
+    def read(self) -> tuple[Device, ...]:
+        self.reads += 1
+        return self.devices
+
+
+def cpu(total_bytes: int = 100, used_bytes: int = 0) -> Device:
+    return Device("cpu", "host", "cpu", "CPU", -1, total_bytes, used_bytes)
