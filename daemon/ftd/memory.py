@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftd.records import MemoryEstimate, MemoryTerm
-from ftd.spec import Dpo, Dtype, Freeze, Lora, Method, Pretrain, Qlora, Stage, TrainingSpec
+from ftd.spec import Cadence, Dpo, Dtype, Freeze, Lora, Method, Pretrain, Qlora, Stage, TrainingSpec
 from ftsched import estimate as arithmetic
 from ftsched import workload
 
@@ -40,20 +40,26 @@ def _workload(training: TrainingSpec, sequence: int) -> workload.Workload:
     gpus = resources.gpus or 1
     micro_batch = batch.micro_batch or 1
     adapter = _adapter(training.method)
+    evaluates = training.evaluation.cadence not in (None, Cadence.NEVER)
+    # The trainers leave arithmetic in 16 bits to autocast, whatever the weights are.
+    autocast = training.compute.precision in (Dtype.BF16, Dtype.FP16)
     return workload.Workload(
         stage=_stage(training.stage),
         method=_method(training.method),
         device="gpu" if resources.device == "gpu" else "cpu",
         gpus=gpus,
         weight_bytes=_BYTES[training.model.dtype or Dtype.FP32],
-        compute_bytes=_BYTES[training.compute.precision or Dtype.FP32],
+        autocast=autocast,
         micro_batch=micro_batch,
         sequence=sequence,
         accumulates=(batch.global_batch or 0) > micro_batch * gpus,
         recompute=bool(training.compute.gradient_checkpointing),
         optimizer=training.optimizer.name or "",
         attention=str(training.model.attention),
-        eval_micro_batch=training.evaluation.micro_batch or 0,
+        packed=bool(training.data.packing),
+        eval_micro_batch=training.evaluation.micro_batch or micro_batch if evaluates else 0,
+        # PEFT makes adapters fp32; TRL makes those on 4-bit weights 16 bit where the arithmetic is.
+        adapter_bytes=2 if isinstance(training.method, Qlora) and autocast else 4,
         rank=adapter.rank or 0,
         targets=adapter.target_modules,
         dropout=bool(adapter.dropout),

@@ -1,0 +1,124 @@
+"""From a resolved spec to an estimate: every choice that costs memory arrives in the arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ftd.memory import estimate
+from ftd.records import MemoryTerm
+from ftd.resolve import resolve
+from ftd.spec import (
+    Attention,
+    Batch,
+    Compute,
+    Data,
+    DataSource,
+    DeviceKind,
+    Dpo,
+    Dtype,
+    Evaluation,
+    Freeze,
+    Full,
+    Lora,
+    Model,
+    Optimizer,
+    Pretrain,
+    Qlora,
+    Resources,
+    TrainingSpec,
+)
+from ftsched.shapes import NotAModel
+
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
+SPEC = TrainingSpec(model=Model(path="/m"), data=Data(train=(DataSource("/d.jsonl"),)))
+GIB = 2**30
+
+
+def resolved(device: DeviceKind = DeviceKind.GPU, **more: object) -> TrainingSpec:
+    return resolve(replace(SPEC, **more), device, None)  # type: ignore[arg-type]
+
+
+def reserve(device: DeviceKind = DeviceKind.GPU, **more: object) -> int:
+    return estimate(resolved(device, **more), LLAMA, 2048).reserve_bytes
+
+
+def test_the_defaults_of_each_method() -> None:
+    """16-bit weights of 15 GiB under an adapter, 4-bit ones of 5.2 GiB, or 16 bytes a parameter."""
+    sizes = {type(method).__name__: reserve(method=method) / GIB for method in (Qlora(), Lora(), Freeze(), Full())}
+    assert 6 < sizes["Qlora"] < 10
+    assert 17 < sizes["Lora"] < 20
+    assert 35 < sizes["Freeze"] < 45
+    assert 120 < sizes["Full"] < 135
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"stage": Dpo()},
+        {"method": Lora(rank=512)},
+        {"method": Lora(modules_to_save=("lm_head",))},
+        {"method": Lora(dora=True), "compute": Compute(gradient_checkpointing=False)},
+        {"model": Model(path="/m", dtype=Dtype.FP32)},
+        {"batch": Batch(micro_batch=4)},
+        {"resources": Resources(gpus=2)},
+        {"compute": Compute(gradient_checkpointing=False)},
+        {"data": Data(eval_split=0.1), "evaluation": Evaluation(micro_batch=64)},
+    ],
+    ids=lambda more: ", ".join(more),
+)
+def test_what_costs_memory_is_estimated_higher(more: dict[str, object]) -> None:
+    assert reserve(**more) > reserve()
+
+
+def test_what_saves_memory_is_estimated_lower() -> None:
+    full = {"method": Full(), "stage": Pretrain()}
+    assert reserve(**full, optimizer=Optimizer(name="adamw_8bit")) < reserve(**full)
+    assert reserve(method=Lora(target_modules=("q_proj",), rank=512)) < reserve(method=Lora(rank=512))
+    quantised_twice, once = (Qlora(double_quant=twice) for twice in (True, False))
+    assert reserve(method=quantised_twice) < reserve(method=once)
+
+
+def test_padding_and_packing_cost_the_fast_attention() -> None:
+    slow = {"compute": Compute(gradient_checkpointing=False)}
+    packed = Data(packing=True, train=SPEC.data.train)
+    assert reserve(**slow, data=packed) > reserve(**slow)
+    flash = Model(path="/m", attention=Attention.FLASH_ATTENTION_2)
+    assert reserve(**slow, data=packed, model=flash) == reserve(**slow, model=flash)
+
+
+def test_a_cpu_computes_in_fp32() -> None:
+    small = {**LLAMA, "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "vocab_size": 49152}
+    on_cpu = estimate(resolved(DeviceKind.CPU), small, 256)
+    weights = next(term for term in on_cpu.terms if term.name == "weights")
+    on_gpu = estimate(resolved(), small, 256)
+    assert weights.bytes == 2 * next(term.bytes for term in on_gpu.terms if term.name == "weights")
+
+
+def test_memory_that_is_given_is_taken_as_it_is() -> None:
+    found = estimate(resolved(resources=Resources(memory_bytes=7 * GIB)), {}, 2048)
+    assert found.reserve_bytes == 7 * GIB
+    assert found.terms == (MemoryTerm("given in the spec", 7 * GIB),)
+    assert found.basis == "given in the spec"
+
+
+def test_the_estimate_says_what_it_rests_on() -> None:
+    found = estimate(resolved(), LLAMA, 777)
+    assert found.basis == "arithmetic for llama"
+    assert found.sequence_length == 777
+    assert found.peak_moment == "layer"
+    assert sum(term.bytes for term in found.terms) == found.reserve_bytes
+
+
+def test_a_config_without_the_basics_is_an_error() -> None:
+    with pytest.raises(NotAModel, match=r"config\.json has no hidden_size or n_embd"):
+        estimate(resolved(), {"model_type": "llama"}, 2048)
