@@ -100,9 +100,8 @@ class MetricService:
         clock = asyncio.get_running_loop().time
         spoke = clock()
         with self._limit.one(), self._doorbells.bell(journal.parent) as bell:
+            ended = False
             while True:
-                # The state before the records: a job that has ended writes no more, so then these are all there are.
-                job = await self._queue.get(job.id)
                 run = await reader.fetch(seq, RECORDS)
                 if run.count:
                     yield run.data + Frame(first_seq=run.first_seq).SerializeToString()
@@ -111,9 +110,14 @@ class MetricService:
                     if run.at_end:
                         await asyncio.sleep(PAUSE_SECONDS)
                     continue
-                if job.state in TERMINAL or not follow:
+                if ended:
                     yield _end(job)
                     return
+                job = await self._queue.get(job.id)
+                ended = job.state in TERMINAL or not follow
+                if ended:
+                    # Once more: a job that has ended writes no more, and what it wrote before is there now.
+                    continue
                 if clock() - spoke >= HEARTBEAT_SECONDS:
                     yield Frame().SerializeToString()
                     spoke = clock()
