@@ -63,8 +63,8 @@ def _processes(handle: Any) -> tuple[Foreign, ...]:
 
 
 def _optional(ask: Callable[[], T]) -> T | None:
-    """What not every card tells."""
+    """What not every card tells, and not to everybody."""
     try:
         return ask()
-    except pynvml.NVMLError_NotSupported:
+    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission):
         return None
