@@ -6,6 +6,7 @@ The processes take turns, and the first steps of each are left out: they pay for
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def rows() -> list[list[dict[str, str]]]:
 
 
 def prepare(model: Path, folder: Path) -> Path:
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -61,7 +63,7 @@ def rank(model: Path, prepared: Path, run: Path) -> list[float]:
     spec = support.resolved_spec(model, changes=CHANGES)
     message = support.bootstrap(run, spec, prepared)
     message.threads = 0
-    process = support.start_rank(message)
+    process = support.start_rank(message, OMP_WAIT_POLICY="PASSIVE")
     _, errors = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(errors.decode())
