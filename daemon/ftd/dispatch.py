@@ -92,7 +92,7 @@ class Dispatcher:
                 snapshot = await self.snapshot()  # 2
             except DevicesUnreadable:
                 continue
-            decision = plan(snapshot, self._clock())  # 3
+            decision = await asyncio.to_thread(plan, snapshot, self._clock())  # 3
             started = await self._commit(decision)  # 4
             for job in started:  # 5
                 await self._start(job)
@@ -125,7 +125,8 @@ class Dispatcher:
         snapshot = await self.snapshot()
         ask = _ask(accepted.resolved, accepted.estimate)
         trial = Waiting(REHEARSED, ask, priority, self._clock())
-        decision = plan(replace(snapshot, waiting=(*snapshot.waiting, trial)), self._clock())
+        crowd = replace(snapshot, waiting=(*snapshot.waiting, trial))
+        decision = await asyncio.to_thread(plan, crowd, self._clock())
         for start in decision.starts:
             if start.job == REHEARSED:
                 return Trial(devices=start.devices)

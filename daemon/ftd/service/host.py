@@ -60,7 +60,8 @@ class HostService(host_service_pb2_grpc.HostServiceServicer):
         snapshot = await self._dispatcher.snapshot()
         waiting = {job.job: job for job in snapshot.waiting}
         response = host_service_pb2.GetQueueResponse()
-        for position, wait in enumerate(plan(snapshot, time.time()).waits, start=1):
+        decision = await asyncio.to_thread(plan, snapshot, time.time())
+        for position, wait in enumerate(decision.waits, start=1):
             entry = self._entry(waiting[wait.job])
             entry.position = position
             entry.reason.CopyFrom(wire.to_proto(Reason(ReasonCode(wait.code), wait.message), job_pb2.Reason))
