@@ -121,7 +121,7 @@ def environment(job_id: str, attempt: int, run: RunDirectory, settings: LaunchSe
         "PYTHONUNBUFFERED": "1",
         "PYTORCH_ALLOC_CONF": "expandable_segments:True",
         # Threads that wait must sleep: spinning ones take the cores from those they wait for as soon as anybody else
-        # computes on this host, and a step takes fifteen times as long.
+        # computes on this host, and steps take many times as long.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     if not settings.allow_hub:
