@@ -34,11 +34,11 @@ demo: $(READY) ## Train a small adapter, live, and ask it what its base cannot a
 
 .PHONY: test
 test: lint ## All checks and tests but the slow ones
-	@$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 .PHONY: test-all
 test-all: lint ## All checks and tests
-	@$(BIN)/pytest -n 2 --dist loadgroup
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: lint
 lint: $(READY) ## Format, style, types, import rules, contract, generated code
