@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.attempts import FAKE, eventually
-from tests.support.jobs import fake_job
+from tests.support.jobs import JOB_ID, fake_job
 
 from ftd.bootstrap import Exit, LaunchSettings, mark
 from ftd.doorbells import Doorbells
@@ -35,12 +35,12 @@ def launcher(tmp_path: Path) -> Iterator[ExecLauncher]:
     settings = LaunchSettings(tmp_path, FAKE_COMMAND, FAKE_COMMAND, False, False, 5.0, 5.0, 1, "0.1.0")
     yield ExecLauncher(RunDirectories(tmp_path / "runs"), settings)
     for attempt in range(3):
-        assert end_marked(mark("jabc234567", attempt), 10)
+        assert end_marked(mark(JOB_ID, attempt), 10)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectories(tmp_path / "runs").get("jabc234567")
+    return RunDirectories(tmp_path / "runs").get(JOB_ID)
 
 
 async def until_step(run: RunDirectory, step: int) -> None:
@@ -198,7 +198,7 @@ from pathlib import Path
 from ftd.bootstrap import LaunchSettings
 from ftd.launch import ExecLauncher
 from ftd.rundir import RunDirectories
-from tests.support.jobs import fake_job
+from tests.support.jobs import JOB_ID, fake_job
 root, command = Path(sys.argv[1]), (sys.executable, sys.argv[2])
 settings = LaunchSettings(root, command, command, False, False, 5.0, 5.0, 1, "0.1.0")
 job = fake_job(root, {"steps": 100, "step_seconds": 0.01})

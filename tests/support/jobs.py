@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ftd.job import Job
+from ftd.queue import new_id
 from ftd.records import JobState, Reason, ReasonCode
 from ftd.spec import Data, DataSource, JobSpec, TrainingSpec
+
+# Of this test process alone: a launcher ends whatever another one started for the same attempt of the same job.
+JOB_ID = new_id()
 
 
 def fake_job(folder: Path, script: dict[str, Any], **fields: Any) -> Job:
@@ -17,7 +21,7 @@ def fake_job(folder: Path, script: dict[str, Any], **fields: Any) -> Job:
     Path(f"{rows}.fake.json").write_text(json.dumps(script))
     training = TrainingSpec(data=Data(train=(DataSource(path=str(rows)),)))
     values: dict[str, Any] = {
-        "id": "jabc234567",
+        "id": JOB_ID,
         "request_id": "",
         "spec": JobSpec(name="fake", training=training),
         "resolved": training,
