@@ -198,15 +198,15 @@ from pathlib import Path
 from ftd.bootstrap import LaunchSettings
 from ftd.launch import ExecLauncher
 from ftd.rundir import RunDirectories
-from tests.support.jobs import JOB_ID, fake_job
+from tests.support.jobs import fake_job
 root, command = Path(sys.argv[1]), (sys.executable, sys.argv[2])
 settings = LaunchSettings(root, command, command, False, False, 5.0, 5.0, 1, "0.1.0")
-job = fake_job(root, {"steps": 100, "step_seconds": 0.01})
+job = fake_job(root, {"steps": 100, "step_seconds": 0.01}, id=sys.argv[3])
 asyncio.run(ExecLauncher(RunDirectories(root / "runs"), settings).start(job, 1, ("cpu",), 0))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     root = Path(__file__).parents[2]
-    daemon = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(FAKE)], cwd=root, check=False)
+    daemon = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(FAKE), JOB_ID], cwd=root, check=False)
     assert daemon.returncode == -9
     job = fake_job(tmp_path, {"steps": 100, "step_seconds": 0.01})
     eventually((run.attempt(1) / "keeper.json").exists)
