@@ -200,7 +200,9 @@ def _holding(job: Job, devices: Sequence[Device], pids: frozenset[int]) -> Holdi
     """What the job holds, and what its processes use of it as far as the driver or the kernel says."""
     attempt = job.attempts[-1]
     used = {device.id: _used(device, pids) for device in devices if device.id in attempt.devices}
-    return Holding(job.id, attempt.devices, attempt.reserved_bytes, {key: size for key, size in used.items() if size})
+    kind: Kind = "gpu" if job.resolved.resources.device is DeviceKind.GPU else "cpu"
+    ask = Ask(kind, len(attempt.devices), attempt.reserved_bytes)
+    return Holding(job.id, attempt.devices, ask, {key: size for key, size in used.items() if size})
 
 
 def _used(device: Device, pids: frozenset[int]) -> int:

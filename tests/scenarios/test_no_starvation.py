@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.fleet import cpu, decide, gib, gpu, holds, job, starts
 
-from ftsched.model import Holding, WaitCode
+from ftsched.model import Ask, Holding, WaitCode
 
 
 def test_no_later_job_takes_what_the_first_blocked_one_waits_for() -> None:
@@ -63,7 +63,7 @@ def test_an_endless_stream_of_small_jobs_does_not_starve_a_large_one() -> None:
             return
         for started in decision.starts:
             ends[started.job] = round_ + 3
-            running.append(Holding(started.job, started.devices, gib(30)))
+            running.append(Holding(started.job, started.devices, Ask("gpu", len(started.devices), gib(30))))
         placed = set(starts(decision))
         queue = [each for each in queue if each.job not in placed]
         queue += [job(f"small{round_}.{i}", 30, age=-1 - round_) for i in range(2)]

@@ -51,7 +51,12 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         ask = Ask(draw(st.sampled_from(["gpu", "cpu"])), count, draw(NEEDS), pinned)
         waiting.append(Waiting(f"w{index}", ask, draw(st.integers(-1, 1)), NOW - draw(st.integers(0, 3))))
     holding = tuple(
-        Holding(f"h{index}", draw(some), draw(SIZES), draw(st.dictionaries(st.sampled_from(ids), SIZES, max_size=2)))
+        Holding(
+            f"h{index}",
+            draw(some),
+            Ask("gpu", 1, draw(SIZES)),
+            draw(st.dictionaries(st.sampled_from(ids), SIZES, max_size=2)),
+        )
         for index in range(draw(st.integers(0, 4)))
     )
     return Snapshot(found, tuple(waiting), holding)

@@ -62,7 +62,8 @@ def job(
 def holds(name: str, *indexes: int, size: float, used: Mapping[int, float] | None = None) -> Holding:
     """A job that runs on GPUs and was promised `size` GiB on each; `used` in GiB by GPU."""
     live = {f"GPU-{index}": gib(amount) for index, amount in (used or {}).items()}
-    return Holding(name, tuple(f"GPU-{index}" for index in indexes), gib(size), live)
+    ask = Ask("gpu", len(indexes), gib(size))
+    return Holding(name, tuple(f"GPU-{index}" for index in indexes), ask, live)
 
 
 def decide(devices: Sequence[Device], waiting: Sequence[Waiting], holding: Sequence[Holding] = ()) -> Plan:
