@@ -7,12 +7,13 @@ common shape, a gated decoder with RMS norms, and marked as not known. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any, Literal
+from typing import Any
+
+from ftsched.families import ALIASES, FAMILIES, Family, Sparse
 
 Config = Mapping[str, Any]
-Mlp = Literal["gated", "gelu", "gelu_new"]
 
 
 class NotAModel(Exception):
@@ -47,63 +48,8 @@ class Matrix:
         return f".{self.name}".endswith(f".{target}") or target.endswith(f".{self.name}")
 
 
-@dataclass(frozen=True, slots=True)
-class Sparse:
-    """What a sparse model type does with its experts."""
-
-    width: str = "moe_intermediate_size"
-    shared_width: str = ""
-    # PEFT's all-linear adapts the experts too, though they are not linear modules.
-    adapted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What a model type does that its config does not say."""
-
-    norms: int = 2
-    layer_norm: bool = False
-    # Gemma's norms keep their result in fp32.
-    fp32_norms: bool = False
-    qk_norm: bool = False
-    qkv_bias: bool = False
-    # One matrix makes queries, keys and values; a split of its result keeps all of it alive.
-    fused: bool = False
-    keeps_fused: bool = False
-    # Attention and MLP read the same tensor.
-    parallel: bool = False
-    mlp: Mlp = "gated"
-    tied: bool = False
-    head_dim: int | None = None
-    # Scores are capped, which PyTorch's kernel cannot do.
-    sdpa: bool = True
-    sparse: Sparse | None = None
-
-
-_FAMILIES = {
-    "llama": Family(),
-    "mistral": Family(),
-    "qwen2": Family(qkv_bias=True),
-    "qwen3": Family(qk_norm=True, head_dim=128),
-    "smollm3": Family(tied=True),
-    "gemma": Family(fp32_norms=True, tied=True, head_dim=256),
-    "gemma2": Family(norms=4, fp32_norms=True, tied=True, head_dim=256, sdpa=False),
-    "gemma3_text": Family(norms=4, fp32_norms=True, qk_norm=True, tied=True, head_dim=256),
-    "phi3": Family(fused=True, keeps_fused=True),
-    "gpt2": Family(layer_norm=True, fused=True, mlp="gelu_new", tied=True),
-    "gpt_neox": Family(layer_norm=True, fused=True, keeps_fused=True, parallel=True, mlp="gelu"),
-    "mixtral": Family(sparse=Sparse(width="intermediate_size", adapted=True)),
-    "qwen2_moe": Family(
-        qkv_bias=True,
-        sparse=Sparse(shared_width="shared_expert_intermediate_size"),
-    ),
-    "qwen3_moe": Family(
-        qk_norm=True,
-        sparse=Sparse(adapted=True),
-    ),
-}
-_ALIASES = {"gemma3": "gemma3_text"}
 # The number of experts has had several names, for one model type too.
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
@@ -147,6 +93,8 @@ class Shape:
     # Norms and biases of a layer, and what lies beyond the layers but embedding and head.
     other_per_layer: int
     beyond: int
+    # All parameters as counted by somebody who has the model's code; 0 if nobody did.
+    counted: int = 0
 
     @property
     def layer_weights(self) -> int:
@@ -171,7 +119,9 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """All parameters; exact for the known families."""
+        """All parameters; exact for the known families, and where they were counted."""
+        if self.counted:
+            return self.counted
         sparse_layers = self.layers - self.dense_layers
         inside = self.linear_weights + sparse_layers * self._expert_weights + self.layers * self.other_per_layer
         return inside + self.beyond + (1 if self.tied else 2) * self.embedding
@@ -184,22 +134,28 @@ class Shape:
         return self.experts.weights(self.hidden) + self.hidden * self.experts.count
 
 
-def shape_of(config: Config) -> Shape:
-    """The shape a config.json describes. Raises NotAModel if it lacks what every decoder has."""
+def shape_of(config: Config, counted: int = 0) -> Shape:
+    """The shape a config.json describes; `counted` are its parameters, if somebody has counted them.
+
+    Raises NotAModel if the config lacks what every decoder has.
+    """
     config = config.get("text_config") or config
     model_type = str(config.get("model_type", "?"))
-    name = _ALIASES.get(model_type, model_type)
-    family = _FAMILIES.get(name) or _guess(config)
-    hidden, layers = _number(config, "hidden_size", "n_embd"), _number(config, "num_hidden_layers", "n_layer")
+    name = ALIASES.get(model_type, model_type)
+    family = _stated(FAMILIES.get(name) or _guess(config), name, config)
+    hidden, layers = _number(config, "hidden_size", "n_embd", "n_embed"), _number(config, *_LAYERS)
     heads = _number(config, "num_attention_heads", "n_head")
-    dim = _number(config, "head_dim", default=family.head_dim or hidden // heads)
-    query, group = heads * dim, _number(config, "num_key_value_heads", default=heads) * dim
-    intermediate = _number(config, "intermediate_size", "n_inner", default=4 * hidden)
+    dim = _number(config, "head_dim", "kv_channels", default=family.head_dim or hidden // heads)
+    query, group = heads * dim, _groups(config, name, heads) * dim
+    intermediate = _number(config, "intermediate_size", "n_inner", "ffn_hidden_size", default=4 * hidden)
+    if name == "qwen":
+        # The first generation's field is the width of gate and up together.
+        intermediate //= 2
     experts = _experts(config, family.sparse)
     matrices = _matrices(family, hidden, intermediate, query, group, experts)
     return Shape(
         model_type=model_type,
-        known=name in _FAMILIES,
+        known=name in FAMILIES,
         family=family,
         hidden=hidden,
         intermediate=intermediate,
@@ -207,14 +163,15 @@ def shape_of(config: Config) -> Shape:
         heads=heads,
         query=query,
         group=group,
-        vocabulary=_number(config, "vocab_size"),
+        vocabulary=_number(config, "padded_vocab_size", "vocab_size"),
         tied=bool(config.get("tie_word_embeddings", family.tied)),
         window=_window(config),
         matrices=matrices,
         experts=experts,
         dense_layers=_dense_layers(config, layers) if experts else 0,
         other_per_layer=_norms_and_biases(config, family, matrices, dim),
-        beyond=_beyond(config, name, family, hidden),
+        beyond=_beyond(config, family, hidden),
+        counted=counted,
     )
 
 
@@ -222,6 +179,33 @@ def _guess(config: Config) -> Family:
     """A model type that is not in the table: the common decoder, with experts if it has any."""
     sparse = any(config.get(name) for name in _EXPERT_COUNTS)
     return Family(sparse=Sparse() if sparse else None)
+
+
+def _stated(family: Family, name: str, config: Config) -> Family:
+    """The family, with what the configs of some classes change about it."""
+    if name == "gpt_neox" and not config.get("use_parallel_residual", True):
+        return replace(family, parallel=False)
+    if name == "stablelm":
+        family = replace(family, biases="qkv") if config.get("use_qkv_bias") else family
+        return replace(family, norms=1, parallel=True) if config.get("use_parallel_residual") else family
+    if name != "falcon":
+        return family
+    if config.get("bias"):
+        family = replace(family, biases="all")
+    if not config.get("parallel_attn", True):
+        return replace(family, norms=2, parallel=False)
+    if config.get("new_decoder_architecture"):
+        return replace(family, norms=_number(config, "num_ln_in_parallel_attn", default=2))
+    return family
+
+
+def _groups(config: Config, name: str, heads: int) -> int:
+    """Heads of keys, and of values."""
+    stated = config.get("num_key_value_heads")
+    one_for_all = name in ("falcon", "gpt_bigcode") and config.get("multi_query", True)
+    if stated is None and one_for_all and not config.get("new_decoder_architecture"):
+        return 1
+    return _number(config, "num_key_value_heads", "num_kv_heads", "multi_query_group_num", default=heads)
 
 
 def _number(config: Config, *names: str, default: int | None = None) -> int:
@@ -261,56 +245,46 @@ def _window(config: Config) -> int:
 def _matrices(
     family: Family, hidden: int, intermediate: int, query: int, group: int, experts: Experts | None
 ) -> tuple[Matrix, ...]:
-    if family.layer_norm:
-        names = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-        if family.mlp == "gelu":
-            names = ("query_key_value", "attention.dense", "dense_h_to_4h", "dense_4h_to_h")
-        widths = ((hidden, 3 * hidden), (hidden, hidden), (hidden, intermediate), (intermediate, hidden))
-        return tuple(Matrix(name, *width, reads) for name, width, reads in zip(names, widths, Reads, strict=True))
-    if family.fused:
-        return (
-            Matrix("qkv_proj", hidden, query + 2 * group, Reads.ATTENTION_INPUT),
-            Matrix("o_proj", query, hidden, Reads.ATTENTION_OUTPUT),
-            Matrix("gate_up_proj", hidden, 2 * intermediate, Reads.MLP_INPUT),
-            Matrix("down_proj", intermediate, hidden, Reads.MLP_INNER),
-        )
-    attention = (
-        Matrix("q_proj", hidden, query, Reads.ATTENTION_INPUT),
-        Matrix("k_proj", hidden, group, Reads.ATTENTION_INPUT),
-        Matrix("v_proj", hidden, group, Reads.ATTENTION_INPUT),
-        Matrix("o_proj", query, hidden, Reads.ATTENTION_OUTPUT),
+    made = (query + 2 * group,) if family.fused else (query, group, group)
+    attention = tuple(
+        Matrix(name, hidden, width, Reads.ATTENTION_INPUT)
+        for name, width in zip(family.attention[:-1], made, strict=True)
     )
+    attention = (*attention, Matrix(family.attention[-1], query, hidden, Reads.ATTENTION_OUTPUT))
     if experts is None:
-        return (*attention, *_gated(hidden, intermediate))
+        return (*attention, *_mlp(family, hidden, intermediate))
     if not experts.shared_width:
         return attention
     gate = Matrix("shared_expert_gate", hidden, 1, Reads.MLP_INPUT)
-    return (*attention, gate, *_gated(hidden, experts.shared_width))
+    return (*attention, gate, *_mlp(family, hidden, experts.shared_width))
 
 
-def _gated(hidden: int, inner: int) -> tuple[Matrix, ...]:
+def _mlp(family: Family, hidden: int, inner: int) -> tuple[Matrix, ...]:
+    first, last = family.mlp_names[:-1], family.mlp_names[-1]
+    width = 2 * inner if family.mlp == "gated" and len(first) == 1 else inner
     return (
-        Matrix("gate_proj", hidden, inner, Reads.MLP_INPUT),
-        Matrix("up_proj", hidden, inner, Reads.MLP_INPUT),
-        Matrix("down_proj", inner, hidden, Reads.MLP_INNER),
+        *(Matrix(name, hidden, width, Reads.MLP_INPUT) for name in first),
+        Matrix(last, inner, hidden, Reads.MLP_INNER),
     )
 
 
 def _norms_and_biases(config: Config, family: Family, matrices: tuple[Matrix, ...], dim: int) -> int:
     hidden = matrices[0].inputs
-    if family.layer_norm:
-        return 4 * hidden + sum(matrix.outputs for matrix in matrices)
-    count = family.norms * hidden + (2 * dim if family.qk_norm else 0)
-    if family.qkv_bias or config.get("attention_bias"):
+    count = family.norms * hidden * (2 if family.layer_norm else 1) + (2 * dim if family.qk_norm else 0)
+    if family.biases == "all":
+        return count + sum(matrix.outputs for matrix in matrices)
+    attention_bias = config.get("attention_bias", family.attention_bias)
+    if family.biases == "qkv" or attention_bias:
         count += sum(m.outputs for m in matrices if m.reads is Reads.ATTENTION_INPUT)
-    if config.get("attention_bias"):
+    if attention_bias and family.output_bias:
         count += hidden
     if config.get("mlp_bias"):
         count += sum(m.outputs for m in matrices if m.reads in (Reads.MLP_INPUT, Reads.MLP_INNER))
     return count
 
 
-def _beyond(config: Config, name: str, family: Family, hidden: int) -> int:
-    """The last norm, and gpt2's learned positions."""
-    positions = _number(config, "n_positions", default=1024) if name == "gpt2" else 0
-    return (2 if family.layer_norm else 1) * hidden + positions * hidden
+def _beyond(config: Config, family: Family, hidden: int) -> int:
+    """The last norm and the embedding's, learned positions, and a bias of the head."""
+    norms = (2 if family.layer_norm else 1) * hidden * (2 if family.embedding_norm else 1)
+    positions = _number(config, "n_positions", default=family.positions) if family.positions else 0
+    return norms + positions * hidden + (_number(config, "vocab_size") if family.head_bias else 0)
