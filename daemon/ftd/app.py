@@ -20,9 +20,9 @@ from ftd.devices import Inventory, open_inventory
 from ftd.dispatch import DevicePolicy, Dispatcher
 from ftd.doorbells import Doorbells
 from ftd.intake import Intake
-from ftd.job import LIVE
 from ftd.launch import ExecLauncher
 from ftd.models import HostPolicy
+from ftd.moves import LIVE
 from ftd.notify import Notifier, watchdog_seconds
 from ftd.paths import PathRoots, Roots
 from ftd.prepare import Preparer

@@ -16,8 +16,9 @@ from ftd.bootstrap import Exit
 from ftd.doorbells import Doorbells
 from ftd.errors import DiskFull, InvalidSpec
 from ftd.intake import Intake
-from ftd.job import Ended, Event, Job, Prepared, Running
+from ftd.job import Job
 from ftd.launch import Handle, Launcher
+from ftd.moves import Ended, Event, Prepared, Running
 from ftd.queue import Queue
 from ftd.records import Failure, FailureClass, JobState, Outcome
 from ftd.rundir import RunDirectories

@@ -15,7 +15,8 @@ from google.protobuf import json_format
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import training_pb2
-from ftd.job import Ended, Job
+from ftd.job import Job
+from ftd.moves import Ended
 from ftd.process import MARK, Identity
 from ftd.records import DataReport, Failure, Outcome
 from ftd.rundir import RunDirectory

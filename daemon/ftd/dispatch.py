@@ -21,7 +21,8 @@ from ftd.attempts import Attempts
 from ftd.devices import DeviceError, Inventory
 from ftd.errors import DevicesUnreadable, DiskFull, IllegalMove, JobNotFound
 from ftd.intake import Accepted
-from ftd.job import Event, Job, Placed, Waits
+from ftd.job import Job
+from ftd.moves import Event, Placed, Waits
 from ftd.queue import Queue
 from ftd.records import JobState, MemoryEstimate, Reason, ReasonCode
 from ftd.spec import DeviceKind, TrainingSpec

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from ftd.job import Event, Job
+    from ftd.job import Job
+    from ftd.moves import Event
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""A job and its life: ONE table of the moves it may make, and the function that makes them.
+"""A job and its life: what is stored about it, and the function that makes its moves.
 
 `apply(job, event, now)` returns the job after the event. It is pure: the caller stores the result and acts on it. An
-event that the table has no row for raises `IllegalMove` with the job's story. The picture in daemon/README.md is drawn
-from TABLE.
+event that the table in `ftd.moves` has no row for raises `IllegalMove` with the job's story.
 """
 
 from __future__ import annotations
@@ -11,6 +10,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ftd.errors import IllegalMove
+from ftd.moves import (
+    LIVE,
+    STOPS,
+    TABLE,
+    TERMINAL,
+    Abandoned,
+    CancelRequested,
+    DeadlinePassed,
+    Eased,
+    Ended,
+    Event,
+    PauseRequested,
+    Placed,
+    PreemptRequested,
+    Prepared,
+    Probed,
+    ResumeRequested,
+    RetryRequested,
+    Running,
+    Waits,
+)
 from ftd.records import (
     Attempt,
     DataReport,
@@ -23,14 +43,26 @@ from ftd.records import (
     ReasonCode,
     Transition,
 )
-from ftd.spec import JobSpec, TrainingSpec
+from ftd.spec import Dependency, JobSpec, TrainingSpec
 
 S = JobState
-TERMINAL = frozenset({S.SUCCEEDED, S.FAILED, S.CANCELLED})
-# States in which processes of the job may exist.
-LIVE = frozenset({S.PREPARING, S.STARTING, S.RUNNING, S.STOPPING})
 # Failures that are not the job's own fault: the same job may well succeed when it is started again.
 RETRYABLE = frozenset({FailureClass.WORKER_KILLED, FailureClass.WORKER_LOST, FailureClass.COLLECTIVE_TIMEOUT})
+DEADLINE = Failure(
+    FailureClass.DEADLINE_EXCEEDED,
+    "its deadline passed before it had ended",
+    "raise deadline, or let it start earlier with a higher priority; its newest checkpoint is kept",
+)
+REASONS = {
+    Prepared: Reason(ReasonCode.PREPARED, "data is ready"),
+    Running: Reason(ReasonCode.STARTED, "training"),
+    Probed: Reason(ReasonCode.PROBED, "its trial has measured what it needs"),
+    CancelRequested: Reason(ReasonCode.CANCEL_REQUESTED, "cancelled on request"),
+    PauseRequested: Reason(ReasonCode.PAUSE_REQUESTED, "paused on request"),
+    DeadlinePassed: Reason(ReasonCode.DEADLINE_PASSED, DEADLINE.message),
+    ResumeRequested: Reason(ReasonCode.RESUMED, "resumed on request"),
+    RetryRequested: Reason(ReasonCode.RETRY, "retried on request"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +85,11 @@ class Job:
     labels: Mapping[str, str] = field(default_factory=dict)
     queue_time: float | None = None
     revision: int = 1
-    # Where STOPPING leads: PAUSED or CANCELLED.
+    # The spec's, each with the id of its job.
+    dependencies: tuple[Dependency, ...] = ()
+    # Somebody moved it before all others of its priority.
+    front: bool = False
+    # Where STOPPING leads: PAUSED, QUEUED, CANCELLED or FAILED.
     stop_goal: JobState | None = None
     save_on_stop: bool = False
     estimate: MemoryEstimate | None = None
@@ -70,98 +106,10 @@ class Job:
         """Name of the newest checkpoint any attempt left, empty if none."""
         return next((a.checkpoint for a in reversed(self.attempts) if a.checkpoint), "")
 
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The data is checked and tokenised."""
-
-    report: DataReport
-    directory: str
-    estimate: MemoryEstimate
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """The scheduler gave the job devices; its processes are started next."""
-
-    devices: tuple[str, ...]
-    reserved_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """The trainer has said its first word."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """No process of the attempt (or of the preparation) is left."""
-
-    outcome: Outcome
-    failure: Failure | None = None
-    checkpoint: str = ""
-    peak_memory_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """The scheduler says why the job is not started."""
-
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    """Somebody wants it ended."""
-
-    save: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PauseRequested:
-    """Somebody wants its devices back, and to go on later."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeRequested:
-    """Somebody wants a paused job to go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryRequested:
-    """Somebody wants a failed or cancelled job to be tried again."""
-
-
-Event = (
-    Prepared | Placed | Running | Ended | Waits | CancelRequested | PauseRequested | ResumeRequested | RetryRequested
-)
-
-# (state, event) -> the states it may lead to. Which one, `_target` decides from the job and the event.
-TABLE: dict[tuple[JobState, type[Event]], tuple[JobState, ...]] = {
-    (S.PREPARING, Prepared): (S.QUEUED,),
-    (S.PREPARING, Ended): (S.FAILED, S.PREPARING),
-    (S.PREPARING, CancelRequested): (S.STOPPING,),
-    (S.PREPARING, PauseRequested): (S.STOPPING,),
-    (S.QUEUED, Waits): (S.QUEUED,),
-    (S.QUEUED, Placed): (S.STARTING,),
-    (S.QUEUED, CancelRequested): (S.CANCELLED,),
-    (S.QUEUED, PauseRequested): (S.PAUSED,),
-    (S.STARTING, Running): (S.RUNNING,),
-    (S.STARTING, Ended): (S.SUCCEEDED, S.FAILED, S.QUEUED),
-    (S.STARTING, CancelRequested): (S.STOPPING,),
-    (S.STARTING, PauseRequested): (S.STOPPING,),
-    (S.RUNNING, Ended): (S.SUCCEEDED, S.FAILED, S.QUEUED),
-    (S.RUNNING, CancelRequested): (S.STOPPING,),
-    (S.RUNNING, PauseRequested): (S.STOPPING,),
-    (S.STOPPING, Running): (S.STOPPING,),
-    (S.STOPPING, Prepared): (S.CANCELLED, S.PAUSED),
-    (S.STOPPING, Ended): (S.CANCELLED, S.PAUSED, S.SUCCEEDED),
-    (S.STOPPING, CancelRequested): (S.STOPPING,),
-    (S.PAUSED, ResumeRequested): (S.QUEUED, S.PREPARING),
-    (S.PAUSED, CancelRequested): (S.CANCELLED,),
-    (S.FAILED, RetryRequested): (S.QUEUED, S.PREPARING),
-    (S.CANCELLED, RetryRequested): (S.QUEUED, S.PREPARING),
-}
+    @property
+    def probing(self) -> bool:
+        """Whether its newest attempt is a trial."""
+        return bool(self.attempts) and self.attempts[-1].probe
 
 
 def apply(job: Job, event: Event, now: float, actor: str = "daemon") -> Job:
@@ -198,14 +146,14 @@ def may_retry(job: Job, failure: Failure | None) -> bool:
     """Whether the daemon starts the job again by itself after this failure."""
     if failure is None or failure.failure_class not in RETRYABLE:
         return False
-    trainings = sum(1 for a in job.attempts if a.outcome is Outcome.FAILED)
+    trainings = sum(1 for a in job.attempts if a.failure and a.failure.failure_class in RETRYABLE)
     preparations = sum(1 for t in job.transitions if t.from_state is t.to_state is S.PREPARING)
     return trainings + preparations < job.max_retries
 
 
 def _target(job: Job, event: Event) -> JobState:
     match event:
-        case Prepared():
+        case Prepared() | Probed() | Eased():
             return job.stop_goal or S.QUEUED
         case Placed():
             return S.STARTING
@@ -215,12 +163,17 @@ def _target(job: Job, event: Event) -> JobState:
             return S.QUEUED
         case Ended():
             return _after_end(job, event)
-        case CancelRequested():
-            return S.STOPPING if job.state in LIVE else S.CANCELLED
-        case PauseRequested():
-            return S.STOPPING if job.state in LIVE else S.PAUSED
         case ResumeRequested() | RetryRequested():
             return S.QUEUED if job.prepared_directory else S.PREPARING
+        case _:
+            return _stop(job, event)
+
+
+def _stop(job: Job, event: Event) -> JobState:
+    goal, outranked = STOPS[type(event)]
+    if job.stop_goal is not None and job.stop_goal not in outranked:
+        raise IllegalMove(job, event)
+    return S.STOPPING if job.state in LIVE else goal
 
 
 def _after_end(job: Job, event: Ended) -> JobState:
@@ -238,32 +191,29 @@ def _after_end(job: Job, event: Ended) -> JobState:
 
 
 def _reason(job: Job, event: Event, target: JobState) -> Reason:
+    if job.stop_goal is not None and target is not S.SUCCEEDED and type(event) not in STOPS:
+        return job.reason
     match event:
-        case Prepared():
-            return Reason(ReasonCode.PREPARED, "data is ready")
-        case Placed(devices=devices):
-            return Reason(ReasonCode.PLACED, f"starting on {', '.join(devices)}")
-        case Running():
-            return job.reason if job.state is S.STOPPING else Reason(ReasonCode.STARTED, "training")
+        case Placed(devices=devices, probe=probe):
+            what = "tried out" if probe else "starting"
+            return Reason(ReasonCode.PLACED, f"{what} on {', '.join(devices)}")
         case Waits(reason=reason):
             return reason
-        case CancelRequested():
-            return Reason(ReasonCode.CANCEL_REQUESTED, "cancelled on request")
-        case PauseRequested():
-            return Reason(ReasonCode.PAUSE_REQUESTED, "paused on request")
-        case ResumeRequested():
-            return Reason(ReasonCode.RESUMED, "resumed on request")
-        case RetryRequested():
-            return Reason(ReasonCode.RETRY, "retried on request")
+        case PreemptRequested(message=message):
+            return Reason(ReasonCode.PREEMPTED, message)
+        case Abandoned(message=message):
+            return Reason(ReasonCode.DEPENDENCY_FAILED, message)
+        case Eased(message=message):
+            return Reason(ReasonCode.LESS_MEMORY, message)
         case Ended():
-            return _reason_after_end(job, event, target)
+            return _reason_after_end(event, target)
+        case _:
+            return REASONS[type(event)]
 
 
-def _reason_after_end(job: Job, event: Ended, target: JobState) -> Reason:
+def _reason_after_end(event: Ended, target: JobState) -> Reason:
     if target is S.SUCCEEDED:
         return Reason(ReasonCode.COMPLETED, "completed")
-    if target in (S.CANCELLED, S.PAUSED):
-        return job.reason
     if target is S.FAILED:
         return Reason(ReasonCode.FAILED, event.failure.message if event.failure else str(event.outcome))
     return Reason(ReasonCode.RETRY, event.failure.message if event.failure else "stopped from outside, goes on")
@@ -271,35 +221,58 @@ def _reason_after_end(job: Job, event: Ended, target: JobState) -> Reason:
 
 def _with_facts(job: Job, event: Event, target: JobState, now: float) -> Job:
     """What the event adds to the job besides its state."""
-    if target is S.QUEUED and job.state is not S.QUEUED:
-        job = replace(job, queue_time=now, stop_goal=None, save_on_stop=False, failure=None)
     match event:
         case Prepared(report=report, directory=directory, estimate=estimate):
-            return replace(job, data=report, prepared_directory=directory, estimate=estimate, stop_goal=None)
-        case Placed(devices=devices, reserved_bytes=reserved):
-            attempt = Attempt(
-                number=len(job.attempts) + 1,
-                devices=devices,
-                start_time=now,
-                resumed_from=job.checkpoint,
-                reserved_bytes=reserved,
-            )
-            return replace(job, attempts=(*job.attempts, attempt))
-        case CancelRequested(save=save) if target is S.STOPPING:
-            return replace(job, stop_goal=S.CANCELLED, save_on_stop=save)
-        case PauseRequested() if target is S.STOPPING:
-            return replace(job, stop_goal=S.PAUSED, save_on_stop=True)
+            job = replace(job, data=report, prepared_directory=directory, estimate=estimate)
+        case Placed():
+            return replace(job, attempts=(*job.attempts, _attempt(job, event, now)))
         case Ended():
-            return _close_attempt(job, event, target, now)
-        case RetryRequested():
-            return replace(job, failure=None, stop_goal=None)
+            job = _close_attempt(job, event, now)
+        case Probed(ended=ended, estimate=estimate):
+            job = replace(_close_attempt(job, ended, now), estimate=estimate)
+        case Eased(ended=ended, resolved=resolved, estimate=estimate):
+            job = replace(_close_attempt(job, ended, now), resolved=resolved, estimate=estimate)
+        case _ if target is S.STOPPING and type(event) in STOPS:
+            return _stopping(job, event)
         case _:
-            return job
+            pass
+    if target is S.STOPPING:
+        return job
+    return _settled(job, event, target, now)
 
 
-def _close_attempt(job: Job, event: Ended, target: JobState, now: float) -> Job:
-    failure = event.failure if target is S.FAILED else None
-    job = replace(job, stop_goal=None, save_on_stop=False, failure=failure)
+def _stopping(job: Job, event: Event) -> Job:
+    save = event.save if isinstance(event, CancelRequested) else not isinstance(event, Abandoned)
+    return replace(job, stop_goal=STOPS[type(event)][0], save_on_stop=save)
+
+
+def _settled(job: Job, event: Event, target: JobState, now: float) -> Job:
+    """The job where no stop is under way: what belonged to one is gone, and a failure stays only where it failed."""
+    failure = job.failure if target in (S.FAILED, S.CANCELLED) else None
+    if target is S.FAILED:
+        missed = job.stop_goal is S.FAILED or isinstance(event, DeadlinePassed)
+        failure = DEADLINE if missed else event.failure if isinstance(event, Ended) else None
+    # A job that is put back in the queue keeps its age; one that somebody or its data held up begins anew.
+    waits_anew = target is S.QUEUED and job.state in (S.PREPARING, S.PAUSED, S.FAILED, S.CANCELLED)
+    queue_time = now if waits_anew else job.queue_time
+    return replace(job, stop_goal=None, save_on_stop=False, failure=failure, queue_time=queue_time)
+
+
+def _attempt(job: Job, placed: Placed, now: float) -> Attempt:
+    return Attempt(
+        number=len(job.attempts) + 1,
+        devices=placed.devices,
+        start_time=now,
+        resumed_from="" if placed.probe else job.checkpoint,
+        reserved_bytes=placed.reserved_bytes,
+        probe=placed.probe,
+        micro_batch=job.resolved.batch.micro_batch or 0,
+        gradient_checkpointing=bool(job.resolved.compute.gradient_checkpointing),
+        estimated_bytes=job.estimate.peak_bytes if job.estimate else 0,
+    )
+
+
+def _close_attempt(job: Job, event: Ended, now: float) -> Job:
     if not job.attempts or job.attempts[-1].end_time is not None:
         return job
     closed = replace(
@@ -309,5 +282,6 @@ def _close_attempt(job: Job, event: Ended, target: JobState, now: float) -> Job:
         failure=event.failure,
         checkpoint=event.checkpoint or job.attempts[-1].checkpoint,
         peak_memory_bytes=event.peak_memory_bytes,
+        step_seconds=event.step_seconds,
     )
     return replace(job, attempts=(*job.attempts[:-1], closed))

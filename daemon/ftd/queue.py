@@ -18,10 +18,20 @@ from weakref import WeakValueDictionary
 import structlog
 
 from ftd import job as life
-from ftd.errors import InvalidRequest, InvalidSpec, JobAmbiguous, JobFinished, JobNotFound, TooMuch, WrongState
+from ftd.errors import (
+    IllegalMove,
+    InvalidRequest,
+    InvalidSpec,
+    JobAmbiguous,
+    JobFinished,
+    JobNotFound,
+    TooMuch,
+    WrongState,
+)
 from ftd.intake import Accepted
-from ftd.job import TERMINAL, CancelRequested, Event, Job, PauseRequested, ResumeRequested, RetryRequested
+from ftd.job import Job
 from ftd.limits import broken_limits
+from ftd.moves import LIVE, TABLE, TERMINAL, CancelRequested, Event, PauseRequested, ResumeRequested, RetryRequested
 from ftd.records import JobState, Progress, Reason, ReasonCode, Transition
 from ftd.rundir import RunDirectories
 from ftd.spec import JobSpec
@@ -174,6 +184,13 @@ class Queue:
         """Holds a job. Raises WrongState."""
         return await self._ask(text, PauseRequested(), "pause", actor)
 
+    async def hold(self, text: str, actor: str) -> Job:
+        """Holds a job that no process runs of. Raises WrongState."""
+        job = await self.find(text)
+        if job.state in LIVE and job.state is not JobState.PREPARING:
+            raise WrongState(job.id, job.state, "hold", "preparing or queued")
+        return await self._ask(job.id, PauseRequested(), "hold", actor)
+
     async def resume(self, text: str, actor: str) -> Job:
         """Queues a paused job. Raises WrongState."""
         return await self._ask(text, ResumeRequested(), "resume", actor)
@@ -186,13 +203,21 @@ class Queue:
         job_id = (await self.find(text)).id
 
         def move(job: Job) -> Job:
-            if (job.state, type(event)) not in life.TABLE:
-                raise _refusal(job, event, verb)
-            return life.apply(job, event, self._clock(), actor)
+            try:
+                return life.apply(job, event, self._clock(), actor)
+            except IllegalMove:
+                raise _refusal(job, event, verb) from None
 
         return await self._change(job_id, move)
 
-    async def update(self, text: str, *, priority: int | None = None, labels: Mapping[str, str] | None = None) -> Job:
+    async def update(
+        self,
+        text: str,
+        *,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        front: bool | None = None,
+    ) -> Job:
         """Replaces what is given. Raises InvalidSpec."""
         if problems := list(broken_limits(JobSpec(priority=priority, labels=labels or {}))):
             raise InvalidSpec(problems)
@@ -203,6 +228,7 @@ class Queue:
                 job,
                 priority=job.priority if priority is None else priority,
                 labels=job.labels if labels is None else labels,
+                front=job.front if front is None else front,
                 update_time=self._clock(),
                 revision=job.revision + 1,
             )
@@ -278,7 +304,7 @@ def _refusal(job: Job, event: Event, verb: str) -> JobFinished | WrongState:
     """Why a client's wish cannot be: what the job would have to be for it is in the table of moves."""
     if isinstance(event, CancelRequested):
         return JobFinished(job.id, job.state)
-    accepted = [str(state) for state, kind in life.TABLE if kind is type(event)]
+    accepted = [str(state) for state, kind in TABLE if kind is type(event)]
     return WrongState(job.id, job.state, verb, " or ".join(accepted))
 
 

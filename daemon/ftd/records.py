@@ -46,6 +46,18 @@ class ReasonCode(StrEnum):
     COMPLETED = auto()
     FAILED = auto()
     DEVICE_MISSING = auto()
+    DEVICE_UNFIT = auto()
+    NOT_ENOUGH_HOST_MEMORY = auto()
+    NOT_ENOUGH_DISK = auto()
+    QUOTA_REACHED = auto()
+    WAITING_FOR_PREEMPTION = auto()
+    WAITING_FOR_JOBS = auto()
+    NOT_BEFORE = auto()
+    DEPENDENCY_FAILED = auto()
+    PREEMPTED = auto()
+    DEADLINE_PASSED = auto()
+    LESS_MEMORY = auto()
+    PROBED = auto()
 
 
 class Phase(StrEnum):
@@ -129,6 +141,11 @@ class Attempt:
     checkpoint: str = ""
     reserved_bytes: int = 0
     peak_memory_bytes: int = 0
+    probe: bool = False
+    micro_batch: int = 0
+    gradient_checkpointing: bool = False
+    estimated_bytes: int = 0
+    step_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +184,26 @@ class MemoryEstimate:
     peak_moment: str
     uncertainty: float
     sequence_length: int
+    basis: str
+    host_bytes: int = 0
+    disk_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """When a waiting job is expected to start."""
+
+    earliest: float
+    expected: float
+    latest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """How long a job takes from its start, in seconds; `uncertainty` is the half-width as a share of that."""
+
+    seconds: float
+    uncertainty: float
     basis: str
 
 

@@ -86,6 +86,28 @@ class DeviceKind(StrEnum):
     CPU = auto()
 
 
+class Sharing(StrEnum):
+    """Who else may be on a job's devices."""
+
+    SHARE = auto()
+    EXCLUSIVE = auto()
+
+
+class DependencyCondition(StrEnum):
+    """How the job before must have ended."""
+
+    OK = auto()
+    ANY = auto()
+
+
+class Probe(StrEnum):
+    """When a job is tried out before it trains."""
+
+    AUTO = auto()
+    ALWAYS = auto()
+    NEVER = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """The base model."""
@@ -268,6 +290,7 @@ class Resources:
     gpus: int | None = None
     memory_bytes: int | None = None
     gpu_uuids: tuple[str, ...] = ()
+    sharing: Sharing | None = None
 
 
 Stage = Sft | Pretrain | Dpo
@@ -299,6 +322,14 @@ class TrainingSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Dependency:
+    """A job that must have ended first."""
+
+    job: str = ""
+    condition: DependencyCondition | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """A training and what the queue should know about it."""
 
@@ -311,3 +342,8 @@ class JobSpec:
     max_retries: int | None = None
     hold: bool | None = None
     training: TrainingSpec = field(default_factory=TrainingSpec)
+    after: tuple[Dependency, ...] = ()
+    not_before: float | None = None
+    deadline: float | None = None
+    probe: Probe | None = None
+    preemptible: bool | None = None

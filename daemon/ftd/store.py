@@ -15,7 +15,8 @@ from finetuned.v1 import job_pb2
 from ftd import wire
 from ftd.database import Database
 from ftd.errors import RequestIdReused
-from ftd.job import TERMINAL, Job
+from ftd.job import Job
+from ftd.moves import TERMINAL
 from ftd.records import JobState, Progress
 from ftd.spec import JobSpec
 

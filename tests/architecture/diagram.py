@@ -1,4 +1,4 @@
-"""Draws the life of a job from `ftd.job.TABLE` as a mermaid state diagram, for daemon/README.md.
+"""Draws the life of a job from `ftd.moves.TABLE` as a mermaid state diagram, for daemon/README.md.
 
 `python -m tests.architecture.diagram --write` puts the drawing into the README; a test holds the two equal. It knows
 no state and no event by name: what the table has is what is drawn.
@@ -10,11 +10,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ftd.job import TABLE, TERMINAL, Event
+from ftd.moves import TABLE, TERMINAL, Event
 from ftd.records import JobState
 
 README = Path(__file__).parents[2] / "daemon" / "README.md"
-BEGIN = "<!-- Drawn from ftd.job.TABLE by `make generate`; do not edit. -->\n"
+BEGIN = "<!-- Drawn from ftd.moves.TABLE by `make generate`; do not edit. -->\n"
 END = "<!-- End of the drawing. -->\n"
 
 Table = Mapping[tuple[JobState, type[Event]], Sequence[JobState]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.architecture import diagram, house
 
-from ftd.job import Event, Placed
+from ftd.moves import Event, Placed
 from ftd.records import JobState
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,9 @@ from pathlib import Path
 from ftd.bootstrap import Exit
 from ftd.database import Database
 from ftd.intake import Accepted
-from ftd.job import Job, Prepared
+from ftd.job import Job
 from ftd.launch import Handle
+from ftd.moves import Prepared
 from ftd.queue import Queue
 from ftd.records import DataReport, MemoryEstimate, Outcome, SplitReport
 from ftd.rundir import RunDirectories

@@ -12,7 +12,8 @@ from ftd.dispatch import Dispatcher
 from ftd.doorbells import Doorbells
 from ftd.errors import InvalidRequest, InvalidSpec, Violation
 from ftd.intake import Accepted, Intake
-from ftd.job import TERMINAL, Job
+from ftd.job import Job
+from ftd.moves import TERMINAL
 from ftd.queue import Queue
 from ftd.records import JobState, Progress
 from ftd.rundir import RunDirectories
@@ -111,14 +112,15 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def UpdateJob(
         self, request: job_service_pb2.UpdateJobRequest, _context: Context
     ) -> job_service_pb2.UpdateJobResponse:
-        """Priority and labels."""
+        """Priority, labels, and the place before all others."""
         paths = set(request.update_mask.paths)
-        if not paths or paths - {"priority", "labels"}:
-            raise InvalidRequest(f"update_mask is {sorted(paths)}; it names priority, labels or both")
+        if not paths or paths - {"priority", "labels", "front"}:
+            raise InvalidRequest(f"update_mask is {sorted(paths)}; it names one or more of priority, labels, front")
         job = await self._queue.update(
             request.job,
             priority=request.priority if "priority" in paths else None,
             labels=dict(request.labels) if "labels" in paths else None,
+            front=request.front if "front" in paths else None,
         )
         return job_service_pb2.UpdateJobResponse(job=await self._show(job))
 
@@ -133,7 +135,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.PauseJobRequest, _context: Context
     ) -> job_service_pb2.PauseJobResponse:
         """Holds a job."""
-        return job_service_pb2.PauseJobResponse(job=await self._show(await self._queue.pause(request.job, CLIENT)))
+        ask = self._queue.hold if request.only_waiting else self._queue.pause
+        return job_service_pb2.PauseJobResponse(job=await self._show(await ask(request.job, CLIENT)))
 
     async def ResumeJob(
         self, request: job_service_pb2.ResumeJobRequest, _context: Context

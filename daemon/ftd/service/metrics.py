@@ -18,8 +18,9 @@ from finetuned.v1 import metric_service_pb2
 from ftd import wire
 from ftd.doorbells import Doorbells
 from ftd.errors import InvalidRequest, TooMuch
-from ftd.job import TERMINAL, Job
+from ftd.job import Job
 from ftd.journal import JournalReader
+from ftd.moves import TERMINAL
 from ftd.queue import Queue
 from ftd.records import Progress
 from ftd.rundir import RunDirectories

@@ -19,8 +19,9 @@ from ftd.bootstrap import Exit
 from ftd.doorbells import Doorbells
 from ftd.errors import DiskFull
 from ftd.intake import Intake
-from ftd.job import Event, Job, Placed
+from ftd.job import Job
 from ftd.models import HostPolicy
+from ftd.moves import Event, Placed
 from ftd.paths import PathRoots, Roots
 from ftd.prepare import Preparer
 from ftd.queue import Queue

@@ -15,7 +15,8 @@ from ftd.devices import DeviceError
 from ftd.dispatch import DevicePolicy, Dispatcher
 from ftd.errors import DevicesUnreadable
 from ftd.intake import Accepted
-from ftd.job import Ended, Job
+from ftd.job import Job
+from ftd.moves import Ended
 from ftd.records import JobState, MemoryEstimate, Outcome, ReasonCode
 from ftd.spec import DeviceKind, Resources, TrainingSpec
 from ftsched.model import Device

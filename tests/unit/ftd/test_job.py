@@ -10,22 +10,26 @@ from typing import get_args
 import pytest
 
 from ftd.errors import IllegalMove
-from ftd.job import (
+from ftd.job import Job, apply
+from ftd.moves import (
     LIVE,
     TABLE,
     TERMINAL,
+    Abandoned,
     CancelRequested,
+    DeadlinePassed,
+    Eased,
     Ended,
     Event,
-    Job,
     PauseRequested,
     Placed,
+    PreemptRequested,
     Prepared,
+    Probed,
     ResumeRequested,
     RetryRequested,
     Running,
     Waits,
-    apply,
 )
 from ftd.records import (
     DataReport,
@@ -38,12 +42,13 @@ from ftd.records import (
     ReasonCode,
     Transition,
 )
-from ftd.spec import JobSpec, TrainingSpec
+from ftd.spec import Batch, JobSpec, TrainingSpec
 
 S = JobState
 ESTIMATE = MemoryEstimate((), 10, 12, "layer", 0.1, 128, "test")
 PREPARED = Prepared(DataReport(digest="d"), "/prepared/d", ESTIMATE)
 PLACED = Placed(("cpu",), 12)
+SMALLER = TrainingSpec(batch=Batch(micro_batch=1, global_batch=8))
 KILLED = Failure(FailureClass.WORKER_KILLED, "killed by signal 9")
 DIVERGED = Failure(FailureClass.LOSS_DIVERGED, "the loss is nan")
 BEHIND = Reason(ReasonCode.BEHIND_OTHER_JOBS, "2 jobs are before it")
@@ -88,10 +93,15 @@ EVENTS: tuple[Event, ...] = (
     PLACED,
     Running(),
     *ends(),
+    Probed(Ended(Outcome.COMPLETED), ESTIMATE),
+    Eased(Ended(Outcome.FAILED), SMALLER, ESTIMATE, "micro-batch 1"),
     Waits(BEHIND),
     CancelRequested(),
     CancelRequested(save=True),
     PauseRequested(),
+    PreemptRequested("makes room for job b"),
+    DeadlinePassed(),
+    Abandoned("job b failed"),
     ResumeRequested(),
     RetryRequested(),
 )
@@ -109,16 +119,24 @@ def reachable(depth: int) -> Iterator[Job]:
                 continue
             seen.add(situation)
             yield job
-            following += [apply(job, event, 1.0) for event in EVENTS if (job.state, type(event)) in TABLE]
+            following += [moved for event in EVENTS if (moved := move(job, event)) is not None]
         front = following
+
+
+def move(job: Job, event: Event) -> Job | None:
+    """The job after the event; None where the table has no such move, or a stop under way outranks it."""
+    try:
+        return apply(job, event, 1.0)
+    except IllegalMove:
+        return None
 
 
 def test_the_table_is_exactly_what_can_happen() -> None:
     happened: dict[tuple[JobState, type[Event]], set[JobState]] = defaultdict(set)
     for job in reachable(depth=9):
         for event in EVENTS:
-            if (job.state, type(event)) in TABLE:
-                happened[job.state, type(event)].add(apply(job, event, 1.0).state)
+            if moved := move(job, event):
+                happened[job.state, type(event)].add(moved.state)
     assert {row: set(targets) for row, targets in TABLE.items()} == happened
 
 
@@ -198,6 +216,67 @@ def test_a_cancel_outranks_a_pause_and_a_failure_but_not_a_success() -> None:
     assert (stopping.stop_goal, stopping.save_on_stop) == (S.CANCELLED, True)
     assert apply(stopping, Ended(Outcome.FAILED, KILLED), 9.0).state is S.CANCELLED
     assert apply(stopping, Ended(Outcome.COMPLETED), 9.0).state is S.SUCCEEDED
+
+
+def test_a_stop_is_outranked_only_by_a_stronger_one() -> None:
+    goals = {S.QUEUED: PreemptRequested(""), S.PAUSED: PauseRequested(), S.CANCELLED: CancelRequested()}
+    goals[S.FAILED] = DeadlinePassed()
+    stronger = {
+        S.QUEUED: {S.PAUSED, S.FAILED, S.CANCELLED},
+        S.PAUSED: {S.FAILED, S.CANCELLED},
+        S.FAILED: {S.CANCELLED},
+        S.CANCELLED: {S.CANCELLED},
+    }
+    for goal, event in goals.items():
+        stopping = after(PREPARED, PLACED, Running(), event)
+        assert stopping.stop_goal is goal
+        assert {other for other, wish in goals.items() if move(stopping, wish)} == stronger[goal]
+
+
+def test_a_preempted_job_waits_again_at_its_old_age_and_goes_on_from_its_checkpoint() -> None:
+    job = after(PREPARED, PLACED, Running(), PreemptRequested("makes room for job b"))
+    assert (job.state, job.save_on_stop, job.reason.code) == (S.STOPPING, True, ReasonCode.PREEMPTED)
+    job = apply(job, Ended(Outcome.STOPPED, checkpoint="checkpoint-4"), 8.0)
+    assert (job.state, job.queue_time, job.reason) == (
+        S.QUEUED,
+        1.0,
+        Reason(ReasonCode.PREEMPTED, "makes room for job b"),
+    )
+    assert apply(job, PLACED, 9.0).attempts[-1].resumed_from == "checkpoint-4"
+
+
+def test_a_job_past_its_deadline_fails_and_keeps_its_checkpoint() -> None:
+    job = after(PREPARED, PLACED, Running(), DeadlinePassed(), Ended(Outcome.STOPPED, checkpoint="checkpoint-4"))
+    assert (job.state, job.checkpoint) == (S.FAILED, "checkpoint-4")
+    assert job.failure is not None
+    assert job.failure.failure_class is FailureClass.DEADLINE_EXCEEDED
+    waiting = after(PREPARED, DeadlinePassed())
+    assert (waiting.state, waiting.failure) == (S.FAILED, job.failure)
+
+
+def test_a_job_whose_dependency_failed_is_cancelled_with_the_reason() -> None:
+    job = after(PREPARED, Abandoned("job b failed"))
+    assert (job.state, job.reason) == (S.CANCELLED, Reason(ReasonCode.DEPENDENCY_FAILED, "job b failed"))
+    preparing = after(Abandoned("job b failed"), Ended(Outcome.STOPPED))
+    assert (preparing.state, preparing.reason) == (S.CANCELLED, job.reason)
+
+
+def test_out_of_memory_goes_on_with_a_smaller_micro_batch_and_costs_no_retry() -> None:
+    ended = Ended(Outcome.FAILED, Failure(FailureClass.OUT_OF_GPU_MEMORY, "out of memory"), peak_memory_bytes=7)
+    job = after(
+        PREPARED, PLACED, Running(), Eased(ended, SMALLER, ESTIMATE, "micro-batch 1 instead of 2"), max_retries=1
+    )
+    assert (job.state, job.resolved, job.reason.message) == (S.QUEUED, SMALLER, "micro-batch 1 instead of 2")
+    assert (job.attempts[0].outcome, job.attempts[0].peak_memory_bytes) == (Outcome.FAILED, 7)
+    assert apply(apply(job, PLACED, 9.0), Ended(Outcome.FAILED, KILLED), 9.0).state is S.QUEUED
+
+
+def test_a_trial_leaves_its_measure_and_no_checkpoint() -> None:
+    trial = replace(PLACED, probe=True)
+    measured = replace(ESTIMATE, reserve_bytes=99)
+    job = after(PREPARED, trial, Running(), Probed(Ended(Outcome.COMPLETED, step_seconds=0.5), measured))
+    assert (job.state, job.estimate, job.checkpoint) == (S.QUEUED, measured, "")
+    assert (job.attempts[0].probe, job.attempts[0].step_seconds) == (True, 0.5)
 
 
 def test_a_job_stopped_while_it_is_prepared_is_prepared_when_it_goes_on() -> None:

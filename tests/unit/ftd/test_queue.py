@@ -21,7 +21,8 @@ from ftd.errors import (
     WrongState,
 )
 from ftd.intake import Accepted
-from ftd.job import Ended, Job, Placed, Waits
+from ftd.job import Job
+from ftd.moves import Ended, Placed, Waits
 from ftd.queue import Queue, new_id
 from ftd.records import JobState, Outcome, Progress, Reason, ReasonCode
 from ftd.spec import JobSpec, Output, TrainingSpec

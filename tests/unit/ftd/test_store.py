@@ -13,7 +13,8 @@ from tests.support.jobs import fake_job
 
 from ftd.database import Database
 from ftd.errors import RequestIdReused
-from ftd.job import Ended, Job, PauseRequested, Placed, Prepared, Running, apply
+from ftd.job import Job, apply
+from ftd.moves import Ended, PauseRequested, Placed, Prepared, Running
 from ftd.records import (
     DataReport,
     DroppedRow,

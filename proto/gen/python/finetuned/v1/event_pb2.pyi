@@ -429,10 +429,13 @@ class AttemptEnded(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    STEP_SECONDS_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     checkpoint: _builtins.str
     """The newest complete checkpoint this attempt wrote, empty if none."""
     peak_memory_bytes: _builtins.int
+    step_seconds: _builtins.float
+    """Mean over its updates, 0 if it made none."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """Set when the outcome is failed."""
@@ -444,10 +447,11 @@ class AttemptEnded(_message.Message):
         failure: Global___Failure | None = ...,
         checkpoint: _builtins.str = ...,
         peak_memory_bytes: _builtins.int = ...,
+        step_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "failure", b"failure", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "failure", b"failure", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "step_seconds", b"step_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66inetuned/v1/host_service.proto\x12\x0c\x66inetuned.v1\x1a\x16\x66inetuned/v1/job.proto\x1a\x1b\x66inetuned/v1/training.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetHostRequest\"\xcc\x02\n\x0fGetHostResponse\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x64\x65vices\x18\x04 \x03(\x0b\x32\x14.finetuned.v1.Device\x12\x17\n\x0fstate_directory\x18\x05 \x01(\t\x12\x18\n\x10state_free_bytes\x18\x06 \x01(\x04\x12\x11\n\tinventory\x18\x07 \x01(\t\x12\x45\n\rjobs_by_state\x18\x08 \x03(\x0b\x32..finetuned.v1.GetHostResponse.JobsByStateEntry\x1a\x32\n\x10JobsByStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xb5\x02\n\x06\x44\x65vice\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.finetuned.v1.DeviceKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x05\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\x12\x12\n\nused_bytes\x18\x06 \x01(\x04\x12\x16\n\x0ereserved_bytes\x18\x07 \x01(\x04\x12%\n\x04uses\x18\x08 \x03(\x0b\x32\x17.finetuned.v1.DeviceUse\x12 \n\x13utilization_percent\x18\t \x01(\rH\x00\x88\x01\x01\x12 \n\x13temperature_celsius\x18\n \x01(\rH\x01\x88\x01\x01\x42\x16\n\x14_utilization_percentB\x16\n\x14_temperature_celsius\"g\n\tDeviceUse\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x14\n\x0cprocess_name\x18\x03 \x01(\t\x12\x12\n\nused_bytes\x18\x04 \x01(\x04\x12\x16\n\x0ereserved_bytes\x18\x05 \x01(\x04\"\x11\n\x0fGetQueueRequest\"9\n\x10GetQueueResponse\x12%\n\x04jobs\x18\x01 \x03(\x0b\x32\x17.finetuned.v1.QueuedJob\"\xef\x01\n\tQueuedJob\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x10\n\x08position\x18\x05 \x01(\r\x12.\n\nqueue_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06reason\x18\x07 \x01(\x0b\x32\x14.finetuned.v1.Reason\x12\x11\n\twaits_for\x18\x08 \x03(\t\x12\x0f\n\x07\x64\x65vices\x18\t \x01(\r\x12\x18\n\x10\x62ytes_per_device\x18\n \x01(\x04\x32\xc5\x01\n\x0bHostService\x12X\n\x07GetHost\x12\x1c.finetuned.v1.GetHostRequest\x1a\x1d.finetuned.v1.GetHostResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/host\x12\\\n\x08GetQueue\x12\x1d.finetuned.v1.GetQueueRequest\x1a\x1e.finetuned.v1.GetQueueResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/queueB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66inetuned/v1/host_service.proto\x12\x0c\x66inetuned.v1\x1a\x16\x66inetuned/v1/job.proto\x1a\x1b\x66inetuned/v1/training.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetHostRequest\"\xcc\x02\n\x0fGetHostResponse\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x64\x65vices\x18\x04 \x03(\x0b\x32\x14.finetuned.v1.Device\x12\x17\n\x0fstate_directory\x18\x05 \x01(\t\x12\x18\n\x10state_free_bytes\x18\x06 \x01(\x04\x12\x11\n\tinventory\x18\x07 \x01(\t\x12\x45\n\rjobs_by_state\x18\x08 \x03(\x0b\x32..finetuned.v1.GetHostResponse.JobsByStateEntry\x1a\x32\n\x10JobsByStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\x95\x03\n\x06\x44\x65vice\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.finetuned.v1.DeviceKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x05\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\x12\x12\n\nused_bytes\x18\x06 \x01(\x04\x12\x16\n\x0ereserved_bytes\x18\x07 \x01(\x04\x12%\n\x04uses\x18\x08 \x03(\x0b\x32\x17.finetuned.v1.DeviceUse\x12 \n\x13utilization_percent\x18\t \x01(\rH\x00\x88\x01\x01\x12 \n\x13temperature_celsius\x18\n \x01(\rH\x01\x88\x01\x01\x12\x18\n\x0bpower_watts\x18\x0b \x01(\rH\x02\x88\x01\x01\x12\r\n\x05unfit\x18\x0c \x01(\t\x12\x13\n\x0bquarantined\x18\r \x01(\x08\x12\x10\n\x08max_jobs\x18\x0e \x01(\rB\x16\n\x14_utilization_percentB\x16\n\x14_temperature_celsiusB\x0e\n\x0c_power_watts\"g\n\tDeviceUse\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x14\n\x0cprocess_name\x18\x03 \x01(\t\x12\x12\n\nused_bytes\x18\x04 \x01(\x04\x12\x16\n\x0ereserved_bytes\x18\x05 \x01(\x04\"\x11\n\x0fGetQueueRequest\"9\n\x10GetQueueResponse\x12%\n\x04jobs\x18\x01 \x03(\x0b\x32\x17.finetuned.v1.QueuedJob\"\xc3\x02\n\tQueuedJob\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x10\n\x08position\x18\x05 \x01(\r\x12.\n\nqueue_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06reason\x18\x07 \x01(\x0b\x32\x14.finetuned.v1.Reason\x12\x11\n\twaits_for\x18\x08 \x03(\t\x12\x0f\n\x07\x64\x65vices\x18\t \x01(\r\x12\x18\n\x10\x62ytes_per_device\x18\n \x01(\x04\x12(\n\x08\x66orecast\x18\x0b \x01(\x0b\x32\x16.finetuned.v1.Forecast\x12(\n\x08\x64uration\x18\x0c \x01(\x0b\x32\x16.finetuned.v1.Duration\"9\n\x17QuarantineDeviceRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1a\n\x18QuarantineDeviceResponse\"&\n\x14ReleaseDeviceRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\"\x17\n\x15ReleaseDeviceResponse\"\x15\n\x13ListProjectsRequest\"B\n\x14ListProjectsResponse\x12*\n\x08projects\x18\x01 \x03(\x0b\x32\x18.finetuned.v1.ProjectUse\"\xc7\x01\n\nProjectUse\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\r\n\x05usage\x18\x03 \x01(\x01\x12\x13\n\x0busage_share\x18\x04 \x01(\x01\x12\x14\n\x0crunning_jobs\x18\x05 \x01(\r\x12\x13\n\x0bqueued_jobs\x18\x06 \x01(\r\x12\x0f\n\x07\x64\x65vices\x18\x07 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x08 \x01(\x04\x12\"\n\x05quota\x18\t \x01(\x0b\x32\x13.finetuned.v1.Quota\"\x97\x01\n\x05Quota\x12\x14\n\x07\x64\x65vices\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x02 \x01(\x04H\x01\x88\x01\x01\x12\x14\n\x07running\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x13\n\x06queued\x18\x04 \x01(\rH\x03\x88\x01\x01\x42\n\n\x08_devicesB\x0f\n\r_memory_bytesB\n\n\x08_runningB\t\n\x07_queued2\xc6\x04\n\x0bHostService\x12X\n\x07GetHost\x12\x1c.finetuned.v1.GetHostRequest\x1a\x1d.finetuned.v1.GetHostResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/host\x12\\\n\x08GetQueue\x12\x1d.finetuned.v1.GetQueueRequest\x1a\x1e.finetuned.v1.GetQueueResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/queue\x12\x8d\x01\n\x10QuarantineDevice\x12%.finetuned.v1.QuarantineDeviceRequest\x1a&.finetuned.v1.QuarantineDeviceResponse\"*\x82\xd3\xe4\x93\x02$\"\x1f/v1/devices/{device}:quarantine:\x01*\x12\x81\x01\n\rReleaseDevice\x12\".finetuned.v1.ReleaseDeviceRequest\x1a#.finetuned.v1.ReleaseDeviceResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/devices/{device}:release:\x01*\x12k\n\x0cListProjects\x12!.finetuned.v1.ListProjectsRequest\x1a\".finetuned.v1.ListProjectsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/projectsB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HOSTSERVICE'].methods_by_name['GetHost']._serialized_options = b'\202\323\344\223\002\n\022\010/v1/host'
   _globals['_HOSTSERVICE'].methods_by_name['GetQueue']._loaded_options = None
   _globals['_HOSTSERVICE'].methods_by_name['GetQueue']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/queue'
+  _globals['_HOSTSERVICE'].methods_by_name['QuarantineDevice']._loaded_options = None
+  _globals['_HOSTSERVICE'].methods_by_name['QuarantineDevice']._serialized_options = b'\202\323\344\223\002$\"\037/v1/devices/{device}:quarantine:\001*'
+  _globals['_HOSTSERVICE'].methods_by_name['ReleaseDevice']._loaded_options = None
+  _globals['_HOSTSERVICE'].methods_by_name['ReleaseDevice']._serialized_options = b'\202\323\344\223\002!\"\034/v1/devices/{device}:release:\001*'
+  _globals['_HOSTSERVICE'].methods_by_name['ListProjects']._loaded_options = None
+  _globals['_HOSTSERVICE'].methods_by_name['ListProjects']._serialized_options = b'\202\323\344\223\002\016\022\014/v1/projects'
   _globals['_GETHOSTREQUEST']._serialized_start=165
   _globals['_GETHOSTREQUEST']._serialized_end=181
   _globals['_GETHOSTRESPONSE']._serialized_start=184
@@ -49,15 +55,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETHOSTRESPONSE_JOBSBYSTATEENTRY']._serialized_start=466
   _globals['_GETHOSTRESPONSE_JOBSBYSTATEENTRY']._serialized_end=516
   _globals['_DEVICE']._serialized_start=519
-  _globals['_DEVICE']._serialized_end=828
-  _globals['_DEVICEUSE']._serialized_start=830
-  _globals['_DEVICEUSE']._serialized_end=933
-  _globals['_GETQUEUEREQUEST']._serialized_start=935
-  _globals['_GETQUEUEREQUEST']._serialized_end=952
-  _globals['_GETQUEUERESPONSE']._serialized_start=954
-  _globals['_GETQUEUERESPONSE']._serialized_end=1011
-  _globals['_QUEUEDJOB']._serialized_start=1014
-  _globals['_QUEUEDJOB']._serialized_end=1253
-  _globals['_HOSTSERVICE']._serialized_start=1256
-  _globals['_HOSTSERVICE']._serialized_end=1453
+  _globals['_DEVICE']._serialized_end=924
+  _globals['_DEVICEUSE']._serialized_start=926
+  _globals['_DEVICEUSE']._serialized_end=1029
+  _globals['_GETQUEUEREQUEST']._serialized_start=1031
+  _globals['_GETQUEUEREQUEST']._serialized_end=1048
+  _globals['_GETQUEUERESPONSE']._serialized_start=1050
+  _globals['_GETQUEUERESPONSE']._serialized_end=1107
+  _globals['_QUEUEDJOB']._serialized_start=1110
+  _globals['_QUEUEDJOB']._serialized_end=1433
+  _globals['_QUARANTINEDEVICEREQUEST']._serialized_start=1435
+  _globals['_QUARANTINEDEVICEREQUEST']._serialized_end=1492
+  _globals['_QUARANTINEDEVICERESPONSE']._serialized_start=1494
+  _globals['_QUARANTINEDEVICERESPONSE']._serialized_end=1520
+  _globals['_RELEASEDEVICEREQUEST']._serialized_start=1522
+  _globals['_RELEASEDEVICEREQUEST']._serialized_end=1560
+  _globals['_RELEASEDEVICERESPONSE']._serialized_start=1562
+  _globals['_RELEASEDEVICERESPONSE']._serialized_end=1585
+  _globals['_LISTPROJECTSREQUEST']._serialized_start=1587
+  _globals['_LISTPROJECTSREQUEST']._serialized_end=1608
+  _globals['_LISTPROJECTSRESPONSE']._serialized_start=1610
+  _globals['_LISTPROJECTSRESPONSE']._serialized_end=1676
+  _globals['_PROJECTUSE']._serialized_start=1679
+  _globals['_PROJECTUSE']._serialized_end=1878
+  _globals['_QUOTA']._serialized_start=1881
+  _globals['_QUOTA']._serialized_end=2032
+  _globals['_HOSTSERVICE']._serialized_start=2035
+  _globals['_HOSTSERVICE']._serialized_end=2617
 # @@protoc_insertion_point(module_scope)

@@ -118,6 +118,10 @@ class Device(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     UTILIZATION_PERCENT_FIELD_NUMBER: _builtins.int
     TEMPERATURE_CELSIUS_FIELD_NUMBER: _builtins.int
+    POWER_WATTS_FIELD_NUMBER: _builtins.int
+    UNFIT_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    MAX_JOBS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """"cpu", or a GPU's UUID."""
     kind: _training_pb2.DeviceKind.ValueType
@@ -133,6 +137,13 @@ class Device(_message.Message):
     utilization_percent: _builtins.int
     """Percent; unset where unknown."""
     temperature_celsius: _builtins.int
+    power_watts: _builtins.int
+    unfit: _builtins.str
+    """Why nothing is started on it, e.g. "Xid 79: the GPU has fallen off the bus"; empty: it is fit."""
+    quarantined: _builtins.bool
+    """Whether a quarantine keeps it unfit: ReleaseDevice ends that."""
+    max_jobs: _builtins.int
+    """Jobs at once on it; 0: as many as its memory holds."""
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceUse]: ...
     def __init__(
@@ -148,15 +159,23 @@ class Device(_message.Message):
         uses: _abc.Iterable[Global___DeviceUse] | None = ...,
         utilization_percent: _builtins.int | None = ...,
         temperature_celsius: _builtins.int | None = ...,
+        power_watts: _builtins.int | None = ...,
+        unfit: _builtins.str = ...,
+        quarantined: _builtins.bool = ...,
+        max_jobs: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilization_percent", b"_utilization_percent", "temperature_celsius", b"temperature_celsius", "utilization_percent", b"utilization_percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilization_percent", b"_utilization_percent", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius", "utilization_percent", b"utilization_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius", "_utilization_percent", b"_utilization_percent", "id", b"id", "index", b"index", "kind", b"kind", "name", b"name", "reserved_bytes", b"reserved_bytes", "temperature_celsius", b"temperature_celsius", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes", "uses", b"uses", "utilization_percent", b"utilization_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilization_percent", b"_utilization_percent", "id", b"id", "index", b"index", "kind", b"kind", "max_jobs", b"max_jobs", "name", b"name", "power_watts", b"power_watts", "quarantined", b"quarantined", "reserved_bytes", b"reserved_bytes", "temperature_celsius", b"temperature_celsius", "total_bytes", b"total_bytes", "unfit", b"unfit", "used_bytes", b"used_bytes", "uses", b"uses", "utilization_percent", b"utilization_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__power_watts: _TypeAlias = _typing.Literal["power_watts"]  # noqa: Y015
+    _WhichOneofArgType__power_watts: _TypeAlias = _typing.Literal["_power_watts", b"_power_watts"]  # noqa: Y015
     _WhichOneofReturnType__temperature_celsius: _TypeAlias = _typing.Literal["temperature_celsius"]  # noqa: Y015
     _WhichOneofArgType__temperature_celsius: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius"]  # noqa: Y015
     _WhichOneofReturnType__utilization_percent: _TypeAlias = _typing.Literal["utilization_percent"]  # noqa: Y015
     _WhichOneofArgType__utilization_percent: _TypeAlias = _typing.Literal["_utilization_percent", b"_utilization_percent"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power_watts) -> _WhichOneofReturnType__power_watts | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature_celsius) -> _WhichOneofReturnType__temperature_celsius | None: ...
     @_typing.overload
@@ -248,6 +267,8 @@ class QueuedJob(_message.Message):
     WAITS_FOR_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
     BYTES_PER_DEVICE_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     name: _builtins.str
     project: _builtins.str
@@ -264,6 +285,12 @@ class QueuedJob(_message.Message):
     def waits_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Jobs it waits for, if the reason is that they hold the devices."""
 
+    @_builtins.property
+    def forecast(self) -> _job_pb2.Forecast:
+        """Unset where nobody can say."""
+
+    @_builtins.property
+    def duration(self) -> _job_pb2.Duration: ...
     def __init__(
         self,
         *,
@@ -277,11 +304,214 @@ class QueuedJob(_message.Message):
         waits_for: _abc.Iterable[_builtins.str] | None = ...,
         devices: _builtins.int = ...,
         bytes_per_device: _builtins.int = ...,
+        forecast: _job_pb2.Forecast | None = ...,
+        duration: _job_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_time", b"queue_time", "reason", b"reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "forecast", b"forecast", "queue_time", b"queue_time", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_device", b"bytes_per_device", "devices", b"devices", "job", b"job", "name", b"name", "position", b"position", "priority", b"priority", "project", b"project", "queue_time", b"queue_time", "reason", b"reason", "waits_for", b"waits_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_device", b"bytes_per_device", "devices", b"devices", "duration", b"duration", "forecast", b"forecast", "job", b"job", "name", b"name", "position", b"position", "priority", b"priority", "project", b"project", "queue_time", b"queue_time", "reason", b"reason", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueuedJob: _TypeAlias = QueuedJob  # noqa: Y015
+
+@_typing.final
+class QuarantineDeviceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """Id, or "GPU 2" as it is shown."""
+    reason: _builtins.str
+    """For those who read it later; at most 200 characters. Required."""
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantineDeviceRequest: _TypeAlias = QuarantineDeviceRequest  # noqa: Y015
+
+@_typing.final
+class QuarantineDeviceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantineDeviceResponse: _TypeAlias = QuarantineDeviceResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseDeviceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseDeviceRequest: _TypeAlias = ReleaseDeviceRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseDeviceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseDeviceResponse: _TypeAlias = ReleaseDeviceResponse  # noqa: Y015
+
+@_typing.final
+class ListProjectsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProjectsRequest: _TypeAlias = ListProjectsRequest  # noqa: Y015
+
+@_typing.final
+class ListProjectsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def projects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProjectUse]: ...
+    def __init__(
+        self,
+        *,
+        projects: _abc.Iterable[Global___ProjectUse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["projects", b"projects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProjectsResponse: _TypeAlias = ListProjectsResponse  # noqa: Y015
+
+@_typing.final
+class ProjectUse(_message.Message):
+    """What a project holds, waits for, has had, and may have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    USAGE_SHARE_FIELD_NUMBER: _builtins.int
+    RUNNING_JOBS_FIELD_NUMBER: _builtins.int
+    QUEUED_JOBS_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    QUOTA_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    weight: _builtins.float
+    usage: _builtins.float
+    """Decayed device-seconds, and their share of those of all projects, 0 to 1."""
+    usage_share: _builtins.float
+    running_jobs: _builtins.int
+    queued_jobs: _builtins.int
+    devices: _builtins.int
+    memory_bytes: _builtins.int
+    @_builtins.property
+    def quota(self) -> Global___Quota: ...
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        weight: _builtins.float = ...,
+        usage: _builtins.float = ...,
+        usage_share: _builtins.float = ...,
+        running_jobs: _builtins.int = ...,
+        queued_jobs: _builtins.int = ...,
+        devices: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        quota: Global___Quota | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quota", b"quota"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "memory_bytes", b"memory_bytes", "project", b"project", "queued_jobs", b"queued_jobs", "quota", b"quota", "running_jobs", b"running_jobs", "usage", b"usage", "usage_share", b"usage_share", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProjectUse: _TypeAlias = ProjectUse  # noqa: Y015
+
+@_typing.final
+class Quota(_message.Message):
+    """The most that the jobs of a project may hold at once; unset: no limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICES_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    devices: _builtins.int
+    memory_bytes: _builtins.int
+    running: _builtins.int
+    queued: _builtins.int
+    """Jobs that have not ended."""
+    def __init__(
+        self,
+        *,
+        devices: _builtins.int | None = ...,
+        memory_bytes: _builtins.int | None = ...,
+        running: _builtins.int | None = ...,
+        queued: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_devices", b"_devices", "_memory_bytes", b"_memory_bytes", "_queued", b"_queued", "_running", b"_running", "devices", b"devices", "memory_bytes", b"memory_bytes", "queued", b"queued", "running", b"running"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_devices", b"_devices", "_memory_bytes", b"_memory_bytes", "_queued", b"_queued", "_running", b"_running", "devices", b"devices", "memory_bytes", b"memory_bytes", "queued", b"queued", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__devices: _TypeAlias = _typing.Literal["devices"]  # noqa: Y015
+    _WhichOneofArgType__devices: _TypeAlias = _typing.Literal["_devices", b"_devices"]  # noqa: Y015
+    _WhichOneofReturnType__memory_bytes: _TypeAlias = _typing.Literal["memory_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_bytes: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__queued: _TypeAlias = _typing.Literal["queued"]  # noqa: Y015
+    _WhichOneofArgType__queued: _TypeAlias = _typing.Literal["_queued", b"_queued"]  # noqa: Y015
+    _WhichOneofReturnType__running: _TypeAlias = _typing.Literal["running"]  # noqa: Y015
+    _WhichOneofArgType__running: _TypeAlias = _typing.Literal["_running", b"_running"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__devices) -> _WhichOneofReturnType__devices | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queued) -> _WhichOneofReturnType__queued | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__running) -> _WhichOneofReturnType__running | None: ...
+
+Global___Quota: _TypeAlias = Quota  # noqa: Y015

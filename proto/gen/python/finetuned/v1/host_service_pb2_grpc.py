@@ -45,6 +45,21 @@ class HostServiceStub:
                 request_serializer=finetuned_dot_v1_dot_host__service__pb2.GetQueueRequest.SerializeToString,
                 response_deserializer=finetuned_dot_v1_dot_host__service__pb2.GetQueueResponse.FromString,
                 _registered_method=True)
+        self.QuarantineDevice = channel.unary_unary(
+                '/finetuned.v1.HostService/QuarantineDevice',
+                request_serializer=finetuned_dot_v1_dot_host__service__pb2.QuarantineDeviceRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_host__service__pb2.QuarantineDeviceResponse.FromString,
+                _registered_method=True)
+        self.ReleaseDevice = channel.unary_unary(
+                '/finetuned.v1.HostService/ReleaseDevice',
+                request_serializer=finetuned_dot_v1_dot_host__service__pb2.ReleaseDeviceRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_host__service__pb2.ReleaseDeviceResponse.FromString,
+                _registered_method=True)
+        self.ListProjects = channel.unary_unary(
+                '/finetuned.v1.HostService/ListProjects',
+                request_serializer=finetuned_dot_v1_dot_host__service__pb2.ListProjectsRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_host__service__pb2.ListProjectsResponse.FromString,
+                _registered_method=True)
 
 
 class HostServiceServicer:
@@ -64,6 +79,27 @@ class HostServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QuarantineDevice(self, request, context):
+        """Nothing is started on the device any more, until it is released. Jobs on it go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseDevice(self, request, context):
+        """Ends a quarantine, whoever began it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProjects(self, request, context):
+        """Who uses how much of what is theirs: each project that has jobs, a weight or a quota.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HostServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +112,21 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.GetQueue,
                     request_deserializer=finetuned_dot_v1_dot_host__service__pb2.GetQueueRequest.FromString,
                     response_serializer=finetuned_dot_v1_dot_host__service__pb2.GetQueueResponse.SerializeToString,
+            ),
+            'QuarantineDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.QuarantineDevice,
+                    request_deserializer=finetuned_dot_v1_dot_host__service__pb2.QuarantineDeviceRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_host__service__pb2.QuarantineDeviceResponse.SerializeToString,
+            ),
+            'ReleaseDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseDevice,
+                    request_deserializer=finetuned_dot_v1_dot_host__service__pb2.ReleaseDeviceRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_host__service__pb2.ReleaseDeviceResponse.SerializeToString,
+            ),
+            'ListProjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProjects,
+                    request_deserializer=finetuned_dot_v1_dot_host__service__pb2.ListProjectsRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_host__service__pb2.ListProjectsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +184,87 @@ class HostService:
             '/finetuned.v1.HostService/GetQueue',
             finetuned_dot_v1_dot_host__service__pb2.GetQueueRequest.SerializeToString,
             finetuned_dot_v1_dot_host__service__pb2.GetQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QuarantineDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.HostService/QuarantineDevice',
+            finetuned_dot_v1_dot_host__service__pb2.QuarantineDeviceRequest.SerializeToString,
+            finetuned_dot_v1_dot_host__service__pb2.QuarantineDeviceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.HostService/ReleaseDevice',
+            finetuned_dot_v1_dot_host__service__pb2.ReleaseDeviceRequest.SerializeToString,
+            finetuned_dot_v1_dot_host__service__pb2.ReleaseDeviceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.HostService/ListProjects',
+            finetuned_dot_v1_dot_host__service__pb2.ListProjectsRequest.SerializeToString,
+            finetuned_dot_v1_dot_host__service__pb2.ListProjectsResponse.FromString,
             options,
             channel_credentials,
             insecure,

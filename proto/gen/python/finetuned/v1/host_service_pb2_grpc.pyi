@@ -36,6 +36,12 @@ class HostServiceStub:
     GetHost: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.GetHostRequest, _host_service_pb2.GetHostResponse]
     GetQueue: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.GetQueueRequest, _host_service_pb2.GetQueueResponse]
     """Waiting jobs in the order they will be tried, each with the reason it waits."""
+    QuarantineDevice: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.QuarantineDeviceRequest, _host_service_pb2.QuarantineDeviceResponse]
+    """Nothing is started on the device any more, until it is released. Jobs on it go on."""
+    ReleaseDevice: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.ReleaseDeviceRequest, _host_service_pb2.ReleaseDeviceResponse]
+    """Ends a quarantine, whoever began it."""
+    ListProjects: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.ListProjectsRequest, _host_service_pb2.ListProjectsResponse]
+    """Who uses how much of what is theirs: each project that has jobs, a weight or a quota."""
 
 @_typing.type_check_only
 class HostServiceAsyncStub(HostServiceStub):
@@ -45,6 +51,12 @@ class HostServiceAsyncStub(HostServiceStub):
     GetHost: _aio.UnaryUnaryMultiCallable[_host_service_pb2.GetHostRequest, _host_service_pb2.GetHostResponse]  # type: ignore[assignment]
     GetQueue: _aio.UnaryUnaryMultiCallable[_host_service_pb2.GetQueueRequest, _host_service_pb2.GetQueueResponse]  # type: ignore[assignment]
     """Waiting jobs in the order they will be tried, each with the reason it waits."""
+    QuarantineDevice: _aio.UnaryUnaryMultiCallable[_host_service_pb2.QuarantineDeviceRequest, _host_service_pb2.QuarantineDeviceResponse]  # type: ignore[assignment]
+    """Nothing is started on the device any more, until it is released. Jobs on it go on."""
+    ReleaseDevice: _aio.UnaryUnaryMultiCallable[_host_service_pb2.ReleaseDeviceRequest, _host_service_pb2.ReleaseDeviceResponse]  # type: ignore[assignment]
+    """Ends a quarantine, whoever began it."""
+    ListProjects: _aio.UnaryUnaryMultiCallable[_host_service_pb2.ListProjectsRequest, _host_service_pb2.ListProjectsResponse]  # type: ignore[assignment]
+    """Who uses how much of what is theirs: each project that has jobs, a weight or a quota."""
 
 class HostServiceServicer(metaclass=_abc_1.ABCMeta):
     """The host: its devices, who holds them, and who waits for them."""
@@ -63,5 +75,29 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_host_service_pb2.GetQueueResponse, _abc.Awaitable[_host_service_pb2.GetQueueResponse]]:
         """Waiting jobs in the order they will be tried, each with the reason it waits."""
+
+    @_abc_1.abstractmethod
+    def QuarantineDevice(
+        self,
+        request: _host_service_pb2.QuarantineDeviceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_service_pb2.QuarantineDeviceResponse, _abc.Awaitable[_host_service_pb2.QuarantineDeviceResponse]]:
+        """Nothing is started on the device any more, until it is released. Jobs on it go on."""
+
+    @_abc_1.abstractmethod
+    def ReleaseDevice(
+        self,
+        request: _host_service_pb2.ReleaseDeviceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_service_pb2.ReleaseDeviceResponse, _abc.Awaitable[_host_service_pb2.ReleaseDeviceResponse]]:
+        """Ends a quarantine, whoever began it."""
+
+    @_abc_1.abstractmethod
+    def ListProjects(
+        self,
+        request: _host_service_pb2.ListProjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_service_pb2.ListProjectsResponse, _abc.Awaitable[_host_service_pb2.ListProjectsResponse]]:
+        """Who uses how much of what is theirs: each project that has jobs, a weight or a quota."""
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

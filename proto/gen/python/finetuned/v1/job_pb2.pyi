@@ -23,6 +23,52 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DependencyCondition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DependencyConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DependencyCondition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPENDENCY_CONDITION_UNSPECIFIED: _DependencyCondition.ValueType  # 0
+    DEPENDENCY_CONDITION_OK: _DependencyCondition.ValueType  # 1
+    """It succeeded. If it fails or is cancelled, the job that waits for it is cancelled too."""
+    DEPENDENCY_CONDITION_ANY: _DependencyCondition.ValueType  # 2
+    """However it ended."""
+
+class DependencyCondition(_DependencyCondition, metaclass=_DependencyConditionEnumTypeWrapper):
+    """How the job before must have ended."""
+
+DEPENDENCY_CONDITION_UNSPECIFIED: DependencyCondition.ValueType  # 0
+DEPENDENCY_CONDITION_OK: DependencyCondition.ValueType  # 1
+"""It succeeded. If it fails or is cancelled, the job that waits for it is cancelled too."""
+DEPENDENCY_CONDITION_ANY: DependencyCondition.ValueType  # 2
+"""However it ended."""
+Global___DependencyCondition: _TypeAlias = DependencyCondition  # noqa: Y015
+
+class _Probe:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProbeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Probe.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROBE_UNSPECIFIED: _Probe.ValueType  # 0
+    PROBE_AUTO: _Probe.ValueType  # 1
+    """On a GPU, when no run of this model, method and shape was measured and the estimate is uncertain."""
+    PROBE_ALWAYS: _Probe.ValueType  # 2
+    PROBE_NEVER: _Probe.ValueType  # 3
+
+class Probe(_Probe, metaclass=_ProbeEnumTypeWrapper):
+    """When a job is tried out before it trains: a few steps on the longest rows and one evaluation batch, then its devices are given
+    back and its reservation rests on what was measured.
+    """
+
+PROBE_UNSPECIFIED: Probe.ValueType  # 0
+PROBE_AUTO: Probe.ValueType  # 1
+"""On a GPU, when no run of this model, method and shape was measured and the estimate is uncertain."""
+PROBE_ALWAYS: Probe.ValueType  # 2
+PROBE_NEVER: Probe.ValueType  # 3
+Global___Probe: _TypeAlias = Probe  # noqa: Y015
+
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -95,6 +141,29 @@ class _ReasonCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonCode
     REASON_CODE_FAILED: _ReasonCode.ValueType  # 16
     REASON_CODE_DEVICE_MISSING: _ReasonCode.ValueType  # 17
     """Waiting: the host has no device for it any more."""
+    REASON_CODE_DEVICE_UNFIT: _ReasonCode.ValueType  # 18
+    """Waiting: the devices that could hold it are not fit to be used."""
+    REASON_CODE_NOT_ENOUGH_HOST_MEMORY: _ReasonCode.ValueType  # 19
+    """Waiting: the host's own memory is promised to others."""
+    REASON_CODE_NOT_ENOUGH_DISK: _ReasonCode.ValueType  # 20
+    """Waiting: the disk has no room for its checkpoints and output."""
+    REASON_CODE_QUOTA_REACHED: _ReasonCode.ValueType  # 21
+    """Waiting: its project holds as much as it may."""
+    REASON_CODE_WAITING_FOR_PREEMPTION: _ReasonCode.ValueType  # 22
+    """Waiting: a running job was asked to make room for it."""
+    REASON_CODE_WAITING_FOR_JOBS: _ReasonCode.ValueType  # 23
+    """Waiting: a job that it comes after has not ended."""
+    REASON_CODE_NOT_BEFORE: _ReasonCode.ValueType  # 24
+    """Waiting: its start time has not come."""
+    REASON_CODE_DEPENDENCY_FAILED: _ReasonCode.ValueType  # 25
+    """A job that it comes after did not succeed, or is gone."""
+    REASON_CODE_PREEMPTED: _ReasonCode.ValueType  # 26
+    """It makes room for another job, and goes on later."""
+    REASON_CODE_DEADLINE_PASSED: _ReasonCode.ValueType  # 27
+    REASON_CODE_LESS_MEMORY: _ReasonCode.ValueType  # 28
+    """It ran out of memory and is tried again with what needs less."""
+    REASON_CODE_PROBED: _ReasonCode.ValueType  # 29
+    """Its trial has measured what it needs."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """Why a job is in its state. The ones marked "Waiting" belong to QUEUED."""
@@ -123,6 +192,29 @@ REASON_CODE_COMPLETED: ReasonCode.ValueType  # 15
 REASON_CODE_FAILED: ReasonCode.ValueType  # 16
 REASON_CODE_DEVICE_MISSING: ReasonCode.ValueType  # 17
 """Waiting: the host has no device for it any more."""
+REASON_CODE_DEVICE_UNFIT: ReasonCode.ValueType  # 18
+"""Waiting: the devices that could hold it are not fit to be used."""
+REASON_CODE_NOT_ENOUGH_HOST_MEMORY: ReasonCode.ValueType  # 19
+"""Waiting: the host's own memory is promised to others."""
+REASON_CODE_NOT_ENOUGH_DISK: ReasonCode.ValueType  # 20
+"""Waiting: the disk has no room for its checkpoints and output."""
+REASON_CODE_QUOTA_REACHED: ReasonCode.ValueType  # 21
+"""Waiting: its project holds as much as it may."""
+REASON_CODE_WAITING_FOR_PREEMPTION: ReasonCode.ValueType  # 22
+"""Waiting: a running job was asked to make room for it."""
+REASON_CODE_WAITING_FOR_JOBS: ReasonCode.ValueType  # 23
+"""Waiting: a job that it comes after has not ended."""
+REASON_CODE_NOT_BEFORE: ReasonCode.ValueType  # 24
+"""Waiting: its start time has not come."""
+REASON_CODE_DEPENDENCY_FAILED: ReasonCode.ValueType  # 25
+"""A job that it comes after did not succeed, or is gone."""
+REASON_CODE_PREEMPTED: ReasonCode.ValueType  # 26
+"""It makes room for another job, and goes on later."""
+REASON_CODE_DEADLINE_PASSED: ReasonCode.ValueType  # 27
+REASON_CODE_LESS_MEMORY: ReasonCode.ValueType  # 28
+"""It ran out of memory and is tried again with what needs less."""
+REASON_CODE_PROBED: ReasonCode.ValueType  # 29
+"""Its trial has measured what it needs."""
 Global___ReasonCode: _TypeAlias = ReasonCode  # noqa: Y015
 
 @_typing.final
@@ -180,6 +272,11 @@ class JobSpec(_message.Message):
     MAX_RETRIES_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
     TRAINING_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
+    PREEMPTIBLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 63 of a-z, 0-9, '-', '_', '.'; starts with a letter or digit. Need not be unique. Default: made from the stage, method and model."""
     project: _builtins.str
@@ -194,6 +291,10 @@ class JobSpec(_message.Message):
     """
     hold: _builtins.bool
     """Submit in state PAUSED; ResumeJob queues it. Default: false."""
+    probe: Global___Probe.ValueType
+    """Whether a short trial of the longest rows measures memory and step time before the training. Default: auto."""
+    preemptible: _builtins.bool
+    """Whether it may be stopped, with a checkpoint, for a job that goes before it. Default: true."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """At most 32; keys and values at most 63 characters. Selectable in ListJobs."""
@@ -205,6 +306,18 @@ class JobSpec(_message.Message):
     @_builtins.property
     def training(self) -> _training_pb2.TrainingSpec:
         """Required."""
+
+    @_builtins.property
+    def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]:
+        """Jobs that must have ended before this one starts; its data is prepared meanwhile. Default: none. At most 32."""
+
+    @_builtins.property
+    def not_before(self) -> _timestamp_pb2.Timestamp:
+        """Not started before this time. Default: as soon as possible."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """If it has not ended by then it is stopped, keeps its newest checkpoint and fails with DEADLINE_EXCEEDED. Default: none."""
 
     def __init__(
         self,
@@ -218,11 +331,18 @@ class JobSpec(_message.Message):
         max_retries: _builtins.int | None = ...,
         hold: _builtins.bool | None = ...,
         training: _training_pb2.TrainingSpec | None = ...,
+        after: _abc.Iterable[Global___Dependency] | None = ...,
+        not_before: _timestamp_pb2.Timestamp | None = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        probe: Global___Probe.ValueType | None = ...,
+        preemptible: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_hold", b"_hold", "_max_retries", b"_max_retries", "_name", b"_name", "_priority", b"_priority", "_project", b"_project", "external_id", b"external_id", "hold", b"hold", "max_retries", b"max_retries", "name", b"name", "priority", b"priority", "project", b"project", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_external_id", b"_external_id", "_hold", b"_hold", "_max_retries", b"_max_retries", "_name", b"_name", "_not_before", b"_not_before", "_preemptible", b"_preemptible", "_priority", b"_priority", "_probe", b"_probe", "_project", b"_project", "deadline", b"deadline", "external_id", b"external_id", "hold", b"hold", "max_retries", b"max_retries", "name", b"name", "not_before", b"not_before", "preemptible", b"preemptible", "priority", b"priority", "probe", b"probe", "project", b"project", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_hold", b"_hold", "_max_retries", b"_max_retries", "_name", b"_name", "_priority", b"_priority", "_project", b"_project", "annotations", b"annotations", "external_id", b"external_id", "hold", b"hold", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "priority", b"priority", "project", b"project", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_external_id", b"_external_id", "_hold", b"_hold", "_max_retries", b"_max_retries", "_name", b"_name", "_not_before", b"_not_before", "_preemptible", b"_preemptible", "_priority", b"_priority", "_probe", b"_probe", "_project", b"_project", "after", b"after", "annotations", b"annotations", "deadline", b"deadline", "external_id", b"external_id", "hold", b"hold", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "not_before", b"not_before", "preemptible", b"preemptible", "priority", b"priority", "probe", b"probe", "project", b"project", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deadline: _TypeAlias = _typing.Literal["deadline"]  # noqa: Y015
+    _WhichOneofArgType__deadline: _TypeAlias = _typing.Literal["_deadline", b"_deadline"]  # noqa: Y015
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
     _WhichOneofReturnType__hold: _TypeAlias = _typing.Literal["hold"]  # noqa: Y015
@@ -231,10 +351,18 @@ class JobSpec(_message.Message):
     _WhichOneofArgType__max_retries: _TypeAlias = _typing.Literal["_max_retries", b"_max_retries"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__not_before: _TypeAlias = _typing.Literal["not_before"]  # noqa: Y015
+    _WhichOneofArgType__not_before: _TypeAlias = _typing.Literal["_not_before", b"_not_before"]  # noqa: Y015
+    _WhichOneofReturnType__preemptible: _TypeAlias = _typing.Literal["preemptible"]  # noqa: Y015
+    _WhichOneofArgType__preemptible: _TypeAlias = _typing.Literal["_preemptible", b"_preemptible"]  # noqa: Y015
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    _WhichOneofReturnType__probe: _TypeAlias = _typing.Literal["probe"]  # noqa: Y015
+    _WhichOneofArgType__probe: _TypeAlias = _typing.Literal["_probe", b"_probe"]  # noqa: Y015
     _WhichOneofReturnType__project: _TypeAlias = _typing.Literal["project"]  # noqa: Y015
     _WhichOneofArgType__project: _TypeAlias = _typing.Literal["_project", b"_project"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deadline) -> _WhichOneofReturnType__deadline | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
     @_typing.overload
@@ -244,11 +372,45 @@ class JobSpec(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__not_before) -> _WhichOneofReturnType__not_before | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preemptible) -> _WhichOneofReturnType__preemptible | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probe) -> _WhichOneofReturnType__probe | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__project) -> _WhichOneofReturnType__project | None: ...
 
 Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+
+@_typing.final
+class Dependency(_message.Message):
+    """A job that must have ended first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Id, prefix of an id, or name of a job that only one has. Required."""
+    condition: Global___DependencyCondition.ValueType
+    """Default: ok."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        condition: Global___DependencyCondition.ValueType | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_condition", b"_condition", "condition", b"condition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_condition", b"_condition", "condition", b"condition", "job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__condition: _TypeAlias = _typing.Literal["condition"]  # noqa: Y015
+    _WhichOneofArgType__condition: _TypeAlias = _typing.Literal["_condition", b"_condition"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__condition) -> _WhichOneofReturnType__condition | None: ...
+
+Global___Dependency: _TypeAlias = Dependency  # noqa: Y015
 
 @_typing.final
 class Reason(_message.Message):
@@ -325,6 +487,11 @@ class Attempt(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     RESERVED_BYTES_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
+    MICRO_BATCH_FIELD_NUMBER: _builtins.int
+    GRADIENT_CHECKPOINTING_FIELD_NUMBER: _builtins.int
+    ESTIMATED_BYTES_FIELD_NUMBER: _builtins.int
+    STEP_SECONDS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """From 1."""
     outcome: _event_pb2.Outcome.ValueType
@@ -334,6 +501,15 @@ class Attempt(_message.Message):
     reserved_bytes: _builtins.int
     """Reserved and measured peak per device, in bytes."""
     peak_memory_bytes: _builtins.int
+    probe: _builtins.bool
+    """A trial: it measured, and trained nothing that was kept."""
+    micro_batch: _builtins.int
+    """What it ran with; another attempt may have run out of memory and asked for less."""
+    gradient_checkpointing: _builtins.bool
+    estimated_bytes: _builtins.int
+    """What the estimate said when it was started, in bytes."""
+    step_seconds: _builtins.float
+    """Mean over its steps; 0 if it made none."""
     @_builtins.property
     def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the devices it held."""
@@ -359,10 +535,15 @@ class Attempt(_message.Message):
         checkpoint: _builtins.str = ...,
         reserved_bytes: _builtins.int = ...,
         peak_memory_bytes: _builtins.int = ...,
+        probe: _builtins.bool = ...,
+        micro_batch: _builtins.int = ...,
+        gradient_checkpointing: _builtins.bool = ...,
+        estimated_bytes: _builtins.int = ...,
+        step_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "devices", b"devices", "end_time", b"end_time", "failure", b"failure", "number", b"number", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "reserved_bytes", b"reserved_bytes", "resumed_from", b"resumed_from", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "devices", b"devices", "end_time", b"end_time", "estimated_bytes", b"estimated_bytes", "failure", b"failure", "gradient_checkpointing", b"gradient_checkpointing", "micro_batch", b"micro_batch", "number", b"number", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "probe", b"probe", "reserved_bytes", b"reserved_bytes", "resumed_from", b"resumed_from", "start_time", b"start_time", "step_seconds", b"step_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -446,6 +627,8 @@ class MemoryEstimate(_message.Message):
     UNCERTAINTY_FIELD_NUMBER: _builtins.int
     SEQUENCE_LENGTH_FIELD_NUMBER: _builtins.int
     BASIS_FIELD_NUMBER: _builtins.int
+    HOST_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
     peak_bytes: _builtins.int
     """Predicted peak, in bytes."""
     reserve_bytes: _builtins.int
@@ -458,6 +641,10 @@ class MemoryEstimate(_message.Message):
     """Sequence length the estimate is made for."""
     basis: _builtins.str
     """What it rests on, e.g. "arithmetic for llama", "given in the spec"."""
+    host_bytes: _builtins.int
+    """Host memory that is reserved, in bytes; what a job on the CPU trains in is `reserve_bytes`."""
+    disk_bytes: _builtins.int
+    """Disk that is reserved for checkpoints and output, in bytes."""
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryTerm]: ...
     def __init__(
@@ -470,14 +657,75 @@ class MemoryEstimate(_message.Message):
         uncertainty: _builtins.float = ...,
         sequence_length: _builtins.int = ...,
         basis: _builtins.str = ...,
+        host_bytes: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "peak_bytes", b"peak_bytes", "peak_moment", b"peak_moment", "reserve_bytes", b"reserve_bytes", "sequence_length", b"sequence_length", "terms", b"terms", "uncertainty", b"uncertainty"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "disk_bytes", b"disk_bytes", "host_bytes", b"host_bytes", "peak_bytes", b"peak_bytes", "peak_moment", b"peak_moment", "reserve_bytes", b"reserve_bytes", "sequence_length", b"sequence_length", "terms", b"terms", "uncertainty", b"uncertainty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MemoryEstimate: _TypeAlias = MemoryEstimate  # noqa: Y015
+
+@_typing.final
+class Forecast(_message.Message):
+    """When a waiting job is expected to start: if all goes faster than estimated, as estimated, and slower."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EARLIEST_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    LATEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def earliest(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def expected(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def latest(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        earliest: _timestamp_pb2.Timestamp | None = ...,
+        expected: _timestamp_pb2.Timestamp | None = ...,
+        latest: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["earliest", b"earliest", "expected", b"expected", "latest", b"latest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earliest", b"earliest", "expected", b"expected", "latest", b"latest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Forecast: _TypeAlias = Forecast  # noqa: Y015
+
+@_typing.final
+class Duration(_message.Message):
+    """How long a job takes from its start, in seconds, without waiting."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_FIELD_NUMBER: _builtins.int
+    UNCERTAINTY_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.float
+    uncertainty: _builtins.float
+    """Half-width, as a share of `seconds`."""
+    basis: _builtins.str
+    """What it rests on, e.g. "measured in this job", "4 earlier runs of this shape", "peak speed of the GPU"."""
+    def __init__(
+        self,
+        *,
+        seconds: _builtins.float = ...,
+        uncertainty: _builtins.float = ...,
+        basis: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "seconds", b"seconds", "uncertainty", b"uncertainty"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Duration: _TypeAlias = Duration  # noqa: Y015
 
 @_typing.final
 class MemoryTerm(_message.Message):
@@ -551,6 +799,8 @@ class Job(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     RUN_DIRECTORY_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    FRONT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """10 characters, unique for ever."""
     name: _builtins.str
@@ -562,6 +812,8 @@ class Job(_message.Message):
     revision: _builtins.int
     """Rises with every stored change."""
     run_directory: _builtins.str
+    front: _builtins.bool
+    """Moved before all other jobs of its priority."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """As submitted, byte for byte what was asked for."""
@@ -600,6 +852,10 @@ class Job(_message.Message):
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]:
+        """The jobs it comes after, by id."""
+
     def __init__(
         self,
         *,
@@ -625,10 +881,12 @@ class Job(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
         run_directory: _builtins.str = ...,
+        dependencies: _abc.Iterable[Global___Dependency] | None = ...,
+        front: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "data", b"data", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "progress", b"progress", "reason", b"reason", "resolved", b"resolved", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "data", b"data", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "id", b"id", "labels", b"labels", "name", b"name", "output_path", b"output_path", "priority", b"priority", "progress", b"progress", "project", b"project", "reason", b"reason", "resolved", b"resolved", "revision", b"revision", "run_directory", b"run_directory", "spec", b"spec", "start_time", b"start_time", "state", b"state", "transitions", b"transitions", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "data", b"data", "dependencies", b"dependencies", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "front", b"front", "id", b"id", "labels", b"labels", "name", b"name", "output_path", b"output_path", "priority", b"priority", "progress", b"progress", "project", b"project", "reason", b"reason", "resolved", b"resolved", "revision", b"revision", "run_directory", b"run_directory", "spec", b"spec", "start_time", b"start_time", "state", b"state", "transitions", b"transitions", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -219,11 +219,14 @@ class UpdateJobRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    FRONT_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     priority: _builtins.int
+    front: _builtins.bool
+    """Before all other jobs of its priority."""
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """"priority", "labels"."""
+        """"priority", "labels", "front"."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -236,10 +239,11 @@ class UpdateJobRequest(_message.Message):
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         priority: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        front: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "labels", b"labels", "priority", b"priority", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["front", b"front", "job", b"job", "labels", b"labels", "priority", b"priority", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,15 +319,19 @@ class PauseJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
+    ONLY_WAITING_FIELD_NUMBER: _builtins.int
     job: _builtins.str
+    only_waiting: _builtins.bool
+    """Hold it only if no process of it runs; FAILED_PRECONDITION (JOB_WRONG_STATE) else. Default: false."""
     def __init__(
         self,
         *,
         job: _builtins.str = ...,
+        only_waiting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "only_waiting", b"only_waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -490,6 +498,14 @@ class PlanJobResponse(_message.Message):
     ESTIMATE_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
     WAIT_REASON_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
+    TOTAL_STEPS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    FIXES_FIELD_NUMBER: _builtins.int
+    total_steps: _builtins.int
+    """Updates and tokens of the whole training; 0 as long as the size of the data is not known."""
+    tokens: _builtins.int
     @_builtins.property
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Violation]:
         """Empty: the spec is valid."""
@@ -510,6 +526,18 @@ class PlanJobResponse(_message.Message):
     def wait_reason(self) -> _job_pb2.Reason:
         """Why it would wait, if it would."""
 
+    @_builtins.property
+    def forecast(self) -> _job_pb2.Forecast:
+        """When it would start then."""
+
+    @_builtins.property
+    def duration(self) -> _job_pb2.Duration:
+        """Unset where nobody can say."""
+
+    @_builtins.property
+    def fixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fix]:
+        """If no device of this host could ever hold it: the cheapest changes that would make it fit, the cheapest first."""
+
     def __init__(
         self,
         *,
@@ -518,14 +546,176 @@ class PlanJobResponse(_message.Message):
         estimate: _job_pb2.MemoryEstimate | None = ...,
         devices: _abc.Iterable[_builtins.str] | None = ...,
         wait_reason: _job_pb2.Reason | None = ...,
+        forecast: _job_pb2.Forecast | None = ...,
+        total_steps: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        duration: _job_pb2.Duration | None = ...,
+        fixes: _abc.Iterable[Global___Fix] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "resolved", b"resolved", "wait_reason", b"wait_reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "estimate", b"estimate", "forecast", b"forecast", "resolved", b"resolved", "wait_reason", b"wait_reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "estimate", b"estimate", "resolved", b"resolved", "violations", b"violations", "wait_reason", b"wait_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "duration", b"duration", "estimate", b"estimate", "fixes", b"fixes", "forecast", b"forecast", "resolved", b"resolved", "tokens", b"tokens", "total_steps", b"total_steps", "violations", b"violations", "wait_reason", b"wait_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlanJobResponse: _TypeAlias = PlanJobResponse  # noqa: Y015
+
+@_typing.final
+class Fix(_message.Message):
+    """A change of a spec that makes it need less memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ChangesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    description: _builtins.str
+    """In words, e.g. "micro-batch 2 instead of 8, at the same global batch"."""
+    @_builtins.property
+    def changes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What to set, by path into JobSpec, as it would be written in a spec file."""
+
+    @_builtins.property
+    def estimate(self) -> _job_pb2.MemoryEstimate:
+        """What it needs then."""
+
+    def __init__(
+        self,
+        *,
+        description: _builtins.str = ...,
+        changes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        estimate: _job_pb2.MemoryEstimate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "description", b"description", "estimate", b"estimate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fix: _TypeAlias = Fix  # noqa: Y015
+
+@_typing.final
+class ExplainJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobRequest: _TypeAlias = ExplainJobRequest  # noqa: Y015
+
+@_typing.final
+class ExplainJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """Place in the queue from 1; 0 if it does not wait for devices."""
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """Without transitions and resolved spec."""
+
+    @_builtins.property
+    def waits_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Jobs it waits for, in words of `job.reason`."""
+
+    @_builtins.property
+    def forecast(self) -> _job_pb2.Forecast: ...
+    @_builtins.property
+    def duration(self) -> _job_pb2.Duration: ...
+    @_builtins.property
+    def order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What puts it at its place, the strongest first, e.g. "priority 10", "project nlp has had 3.1 of its share"."""
+
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceVerdict]:
+        """What each device says to it."""
+
+    def __init__(
+        self,
+        *,
+        job: _job_pb2.Job | None = ...,
+        waits_for: _abc.Iterable[_builtins.str] | None = ...,
+        position: _builtins.int = ...,
+        forecast: _job_pb2.Forecast | None = ...,
+        duration: _job_pb2.Duration | None = ...,
+        order: _abc.Iterable[_builtins.str] | None = ...,
+        devices: _abc.Iterable[Global___DeviceVerdict] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "forecast", b"forecast", "job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "duration", b"duration", "forecast", b"forecast", "job", b"job", "order", b"order", "position", b"position", "waits_for", b"waits_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobResponse: _TypeAlias = ExplainJobResponse  # noqa: Y015
+
+@_typing.final
+class DeviceVerdict(_message.Message):
+    """Whether a device could take a job now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    label: _builtins.str
+    """e.g. "GPU 2"."""
+    fits: _builtins.bool
+    message: _builtins.str
+    """With numbers, e.g. "22.4 GiB free of the 31.2 GiB it needs; 9.6 GiB held by pid 4711 (python), not ours"."""
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        label: _builtins.str = ...,
+        fits: _builtins.bool = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "fits", b"fits", "label", b"label", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceVerdict: _TypeAlias = DeviceVerdict  # noqa: Y015
 
 @_typing.final
 class Violation(_message.Message):

@@ -56,6 +56,11 @@ class JobServiceStub:
                 request_serializer=finetuned_dot_v1_dot_job__service__pb2.ListJobsRequest.SerializeToString,
                 response_deserializer=finetuned_dot_v1_dot_job__service__pb2.ListJobsResponse.FromString,
                 _registered_method=True)
+        self.ExplainJob = channel.unary_unary(
+                '/finetuned.v1.JobService/ExplainJob',
+                request_serializer=finetuned_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
+                _registered_method=True)
         self.UpdateJob = channel.unary_unary(
                 '/finetuned.v1.JobService/UpdateJob',
                 request_serializer=finetuned_dot_v1_dot_job__service__pb2.UpdateJobRequest.SerializeToString,
@@ -129,8 +134,15 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainJob(self, request, context):
+        """Why the job is where it is: its reason, what each device says to it, what puts it where in the queue, when it will start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdateJob(self, request, context):
-        """Changes priority or labels; `update_mask` names which.
+        """Changes priority, labels or front; `update_mask` names which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,6 +216,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListJobs,
                     request_deserializer=finetuned_dot_v1_dot_job__service__pb2.ListJobsRequest.FromString,
                     response_serializer=finetuned_dot_v1_dot_job__service__pb2.ListJobsResponse.SerializeToString,
+            ),
+            'ExplainJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainJob,
+                    request_deserializer=finetuned_dot_v1_dot_job__service__pb2.ExplainJobRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_job__service__pb2.ExplainJobResponse.SerializeToString,
             ),
             'UpdateJob': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateJob,
@@ -334,6 +351,33 @@ class JobService:
             '/finetuned.v1.JobService/ListJobs',
             finetuned_dot_v1_dot_job__service__pb2.ListJobsRequest.SerializeToString,
             finetuned_dot_v1_dot_job__service__pb2.ListJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.JobService/ExplainJob',
+            finetuned_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
+            finetuned_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

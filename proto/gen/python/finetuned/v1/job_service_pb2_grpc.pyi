@@ -47,8 +47,10 @@ class JobServiceStub:
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
     """Newest first. Transitions, attempts and resolved specs are left out; GetJob has them."""
+    ExplainJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]
+    """Why the job is where it is: its reason, what each device says to it, what puts it where in the queue, when it will start."""
     UpdateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_service_pb2.UpdateJobResponse]
-    """Changes priority or labels; `update_mask` names which."""
+    """Changes priority, labels or front; `update_mask` names which."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Ends a job. A running one stops at its next step. FAILED_PRECONDITION (JOB_FINISHED) if it has ended already."""
     PauseJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.PauseJobRequest, _job_service_pb2.PauseJobResponse]
@@ -87,8 +89,10 @@ class JobServiceAsyncStub(JobServiceStub):
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Newest first. Transitions, attempts and resolved specs are left out; GetJob has them."""
+    ExplainJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]  # type: ignore[assignment]
+    """Why the job is where it is: its reason, what each device says to it, what puts it where in the queue, when it will start."""
     UpdateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_service_pb2.UpdateJobResponse]  # type: ignore[assignment]
-    """Changes priority or labels; `update_mask` names which."""
+    """Changes priority, labels or front; `update_mask` names which."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Ends a job. A running one stops at its next step. FAILED_PRECONDITION (JOB_FINISHED) if it has ended already."""
     PauseJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.PauseJobRequest, _job_service_pb2.PauseJobResponse]  # type: ignore[assignment]
@@ -144,12 +148,20 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Newest first. Transitions, attempts and resolved specs are left out; GetJob has them."""
 
     @_abc_1.abstractmethod
+    def ExplainJob(
+        self,
+        request: _job_service_pb2.ExplainJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ExplainJobResponse, _abc.Awaitable[_job_service_pb2.ExplainJobResponse]]:
+        """Why the job is where it is: its reason, what each device says to it, what puts it where in the queue, when it will start."""
+
+    @_abc_1.abstractmethod
     def UpdateJob(
         self,
         request: _job_service_pb2.UpdateJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.UpdateJobResponse, _abc.Awaitable[_job_service_pb2.UpdateJobResponse]]:
-        """Changes priority or labels; `update_mask` names which."""
+        """Changes priority, labels or front; `update_mask` names which."""
 
     @_abc_1.abstractmethod
     def CancelJob(

@@ -233,6 +233,28 @@ DEVICE_KIND_GPU: DeviceKind.ValueType  # 1
 DEVICE_KIND_CPU: DeviceKind.ValueType  # 2
 Global___DeviceKind: _TypeAlias = DeviceKind  # noqa: Y015
 
+class _Sharing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SharingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sharing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SHARING_UNSPECIFIED: _Sharing.ValueType  # 0
+    SHARING_SHARE: _Sharing.ValueType  # 1
+    """Others whose reservations fit."""
+    SHARING_EXCLUSIVE: _Sharing.ValueType  # 2
+    """Nobody."""
+
+class Sharing(_Sharing, metaclass=_SharingEnumTypeWrapper):
+    """Who else may be on a job's devices."""
+
+SHARING_UNSPECIFIED: Sharing.ValueType  # 0
+SHARING_SHARE: Sharing.ValueType  # 1
+"""Others whose reservations fit."""
+SHARING_EXCLUSIVE: Sharing.ValueType  # 2
+"""Nobody."""
+Global___Sharing: _TypeAlias = Sharing  # noqa: Y015
+
 @_typing.final
 class TrainingSpec(_message.Message):
     """What to train, on what, how and where. Every scalar is `optional`: unset means "the daemon's default", which is
@@ -1175,12 +1197,15 @@ class Resources(_message.Message):
     GPUS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     GPU_UUIDS_FIELD_NUMBER: _builtins.int
+    SHARING_FIELD_NUMBER: _builtins.int
     device: Global___DeviceKind.ValueType
     """Default ("auto"): gpu if the host has one, else cpu."""
     gpus: _builtins.int
     """Number of GPUs, all on this host. Default: 1. 1 to what the host has. Refused with cpu."""
     memory_bytes: _builtins.int
     """Memory to reserve per device, in bytes. Default: the estimate. Over 0."""
+    sharing: Global___Sharing.ValueType
+    """Whether other jobs may be on its devices. Default: share, where the host's configuration does."""
     @_builtins.property
     def gpu_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """UUIDs of GPUs to run on; as many as `gpus`. Default: the scheduler chooses."""
@@ -1192,10 +1217,11 @@ class Resources(_message.Message):
         gpus: _builtins.int | None = ...,
         memory_bytes: _builtins.int | None = ...,
         gpu_uuids: _abc.Iterable[_builtins.str] | None = ...,
+        sharing: Global___Sharing.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_gpus", b"_gpus", "_memory_bytes", b"_memory_bytes", "device", b"device", "gpus", b"gpus", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_gpus", b"_gpus", "_memory_bytes", b"_memory_bytes", "_sharing", b"_sharing", "device", b"device", "gpus", b"gpus", "memory_bytes", b"memory_bytes", "sharing", b"sharing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_gpus", b"_gpus", "_memory_bytes", b"_memory_bytes", "device", b"device", "gpu_uuids", b"gpu_uuids", "gpus", b"gpus", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_gpus", b"_gpus", "_memory_bytes", b"_memory_bytes", "_sharing", b"_sharing", "device", b"device", "gpu_uuids", b"gpu_uuids", "gpus", b"gpus", "memory_bytes", b"memory_bytes", "sharing", b"sharing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
     _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
@@ -1203,11 +1229,15 @@ class Resources(_message.Message):
     _WhichOneofArgType__gpus: _TypeAlias = _typing.Literal["_gpus", b"_gpus"]  # noqa: Y015
     _WhichOneofReturnType__memory_bytes: _TypeAlias = _typing.Literal["memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_bytes: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__sharing: _TypeAlias = _typing.Literal["sharing"]  # noqa: Y015
+    _WhichOneofArgType__sharing: _TypeAlias = _typing.Literal["_sharing", b"_sharing"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__device) -> _WhichOneofReturnType__device | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gpus) -> _WhichOneofReturnType__gpus | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sharing) -> _WhichOneofReturnType__sharing | None: ...
 
 Global___Resources: _TypeAlias = Resources  # noqa: Y015

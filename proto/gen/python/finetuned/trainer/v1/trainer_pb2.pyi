@@ -81,6 +81,8 @@ class Bootstrap(_message.Message):
     THREADS_FIELD_NUMBER: _builtins.int
     DAEMON_VERSION_FIELD_NUMBER: _builtins.int
     OUTPUT_PATH_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
+    HOST_CAP_BYTES_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of this contract: 1."""
     job_id: _builtins.str
@@ -109,6 +111,10 @@ class Bootstrap(_message.Message):
     """Version of the daemon, for the model card."""
     output_path: _builtins.str
     """Where the finished output goes, absolute."""
+    probe: _builtins.bool
+    """A trial: a few steps on the longest rows and one evaluation batch, nothing kept."""
+    host_cap_bytes: _builtins.int
+    """Hard cap on the host memory of the attempt's processes together, in bytes; 0: none."""
     @_builtins.property
     def spec(self) -> _training_pb2.TrainingSpec:
         """Every field that applies is set."""
@@ -148,10 +154,12 @@ class Bootstrap(_message.Message):
         threads: _builtins.int = ...,
         daemon_version: _builtins.str = ...,
         output_path: _builtins.str = ...,
+        probe: _builtins.bool = ...,
+        host_cap_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_hub", b"allow_hub", "allow_remote_code", b"allow_remote_code", "attempt", b"attempt", "daemon_version", b"daemon_version", "device_ids", b"device_ids", "environment", b"environment", "job_id", b"job_id", "job_name", b"job_name", "kill_grace_seconds", b"kill_grace_seconds", "memory_cap_bytes", b"memory_cap_bytes", "output_path", b"output_path", "prepared_directory", b"prepared_directory", "prepared_root", b"prepared_root", "protocol", b"protocol", "rank_command", b"rank_command", "resume_from", b"resume_from", "run_directory", b"run_directory", "spec", b"spec", "stop_grace_seconds", b"stop_grace_seconds", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_hub", b"allow_hub", "allow_remote_code", b"allow_remote_code", "attempt", b"attempt", "daemon_version", b"daemon_version", "device_ids", b"device_ids", "environment", b"environment", "host_cap_bytes", b"host_cap_bytes", "job_id", b"job_id", "job_name", b"job_name", "kill_grace_seconds", b"kill_grace_seconds", "memory_cap_bytes", b"memory_cap_bytes", "output_path", b"output_path", "prepared_directory", b"prepared_directory", "prepared_root", b"prepared_root", "probe", b"probe", "protocol", b"protocol", "rank_command", b"rank_command", "resume_from", b"resume_from", "run_directory", b"run_directory", "spec", b"spec", "stop_grace_seconds", b"stop_grace_seconds", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -256,6 +264,7 @@ class RankResult(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     PREPARED_DIRECTORY_FIELD_NUMBER: _builtins.int
+    STEP_SECONDS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     outcome: _event_pb2.Outcome.ValueType
     checkpoint: _builtins.str
@@ -263,6 +272,8 @@ class RankResult(_message.Message):
     peak_memory_bytes: _builtins.int
     prepared_directory: _builtins.str
     """Attempt 0 only: folder of the prepared rows."""
+    step_seconds: _builtins.float
+    """Mean over its updates, 0 if it made none."""
     @_builtins.property
     def failure(self) -> _event_pb2.Failure: ...
     @_builtins.property
@@ -282,10 +293,11 @@ class RankResult(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         data: _data_report_pb2.DataReport | None = ...,
         prepared_directory: _builtins.str = ...,
+        step_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "failure", b"failure", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "data", b"data", "failure", b"failure", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "prepared_directory", b"prepared_directory", "rank", b"rank", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "data", b"data", "failure", b"failure", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "prepared_directory", b"prepared_directory", "rank", b"rank", "step_seconds", b"step_seconds", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
