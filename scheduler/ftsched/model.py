@@ -77,7 +77,7 @@ class Ask:
     """What a job needs to start: so many devices, so much memory on each; of `pinned` if that is given.
 
     The devices are of one host if any host has so many, else of whole hosts. `exclusive`: nobody else may be on them.
-    `host` is taken once from each host that the job is on.
+    `host` is taken once from each host that the job is on. `models` are the names of devices it may run on; none: any.
     """
 
     kind: Kind
@@ -86,14 +86,16 @@ class Ask:
     pinned: tuple[str, ...] = ()
     exclusive: bool = False
     host: Needs = Needs()
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A job that could start now.
 
-    `run_seconds` is how long it is still expected to run, None if nobody knows; `attained_seconds` is how long it has
-    run so far in all its attempts. `front`: somebody moved it before all others of its priority.
+    `queue_time` is when it first joined the queue; a preemption does not move it. `run_seconds` is how long it is still
+    expected to run, None if nobody knows; `attained_seconds` is how long it has run so far in all its attempts.
+    `front`: somebody moved it before all others of its priority.
     """
 
     job: str
@@ -152,9 +154,11 @@ class Policy:
     `backfill`: what may pass the first job that does not fit: nothing, whatever fits, or what does not delay it.
     `preempt`: running jobs may be stopped for nobody, for a job of a higher priority, or also for a much shorter one.
     A job is left alone for its first `min_run_seconds`. Waiting `aging_seconds` counts as much as half the service.
-    `weights` are the projects' shares, 1 where none is given.
+    `weights` are the projects' shares, 1 where none is given. `placement`: a job that may share a device takes an idle
+    one first, since trainings that share one slow each other, or goes where it leaves the fewest fragments.
     """
 
+    placement: Literal["spread", "pack"] = "spread"
     backfill: Literal["none", "fill", "easy"] = "easy"
     preempt: Literal["off", "priority", "service"] = "priority"
     min_run_seconds: float = 600.0
