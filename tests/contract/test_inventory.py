@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import queue
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Protocol
 
 import pytest
+from tests.native.nvml import GIB, Fault, Gpu, Process, World, loaded
 
 from ftd.devices import DeviceError, Inventory, open_inventory
 from ftd.devices.cpu import CpuInventory
 from ftd.devices.declared import DeclaredInventory
 from ftd.devices.nvml import NvmlInventory
+from ftsched.model import Device
 
-GIB = 2**30
+GPU_IS_LOST = 15
+UNKNOWN_ERROR = 999
 TWO_GPUS = f"""
 [[gpu]]
 uuid = "GPU-a"
 name = "H100"
 total_bytes = {80 * GIB}
+links = {{ GPU-b = 14 }}
+utilization_percent = 40
 [[gpu.process]]
 pid = 4711
 name = "python"
@@ -37,22 +46,94 @@ def declared(tmp_path: Path, text: str = TWO_GPUS) -> DeclaredInventory:
     return DeclaredInventory(file)
 
 
-def nvml(_: Path) -> Inventory:
+class Place(Protocol):
+    """An inventory, and the world it reads: two GPUs that are linked, the first with a process."""
+
+    inventory: Inventory
+
+    def spoil(self) -> None:
+        """The first GPU becomes unfit."""
+
+    def mend(self) -> None:
+        """It is fit again."""
+
+    def remove(self) -> None:
+        """It is not there any more."""
+
+    def blind(self) -> None:
+        """Nothing can be read."""
+
+
+class DeclaredPlace:
+    def __init__(self, tmp_path: Path) -> None:
+        self.file = tmp_path / "gpus.toml"
+        self.mend()
+        self.inventory: Inventory = DeclaredInventory(self.file)
+
+    def mend(self) -> None:
+        self.file.write_text(TWO_GPUS, encoding="utf-8")
+
+    def spoil(self) -> None:
+        self.file.write_text(TWO_GPUS.replace("[[gpu]]", '[[gpu]]\nunfit = "it smokes"', 1), encoding="utf-8")
+
+    def remove(self) -> None:
+        self.file.write_text("[[gpu]]" + TWO_GPUS.split("[[gpu]]")[2].replace("links", "# links"), encoding="utf-8")
+
+    def blind(self) -> None:
+        self.file.unlink()
+
+
+class NvmlPlace:
+    def __init__(self, tmp_path: Path) -> None:
+        first = Gpu("GPU-a", name="H100", processes=(Process(4711, 9 * GIB),), nvlinks={"GPU-b": 4})
+        second = Gpu("GPU-b", bus=2, total_bytes=24 * GIB, used_bytes=2 * GIB, nvlinks={"GPU-a": 4})
+        self.world = World(tmp_path / "world", first, second)
+        self.stack = ExitStack()
+        self.stack.enter_context(loaded(self.world))
+        self.inventory: Inventory = NvmlInventory()
+
+    def mend(self) -> None:
+        self.world.change("GPU-a", lost=False)
+
+    def spoil(self) -> None:
+        self.world.change("GPU-a", lost=True)
+        self.world.fail(Fault("nvmlEventSetWait_v2", GPU_IS_LOST, times=1))
+
+    def remove(self) -> None:
+        self.world.remove("GPU-a")
+
+    def blind(self) -> None:
+        self.world.fail(Fault("nvmlDeviceGetCount_v2", UNKNOWN_ERROR))
+
+
+@pytest.fixture(params=[DeclaredPlace, NvmlPlace], ids=["file", "nvml"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    made = request.param(tmp_path)
+    with getattr(made, "stack", nullcontext()):
+        yield made
+
+
+@pytest.fixture(params=["file", "cpu", "nvml", "driver"])
+def inventory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inventory]:
+    match request.param:
+        case "file":
+            yield DeclaredPlace(tmp_path).inventory
+        case "cpu":
+            yield CpuInventory()
+        case "nvml":
+            made = NvmlPlace(tmp_path)
+            with made.stack:
+                yield made.inventory
+        case "driver":
+            yield driver()
+
+
+def driver() -> Inventory:
+    """The driver of this host, if it has one."""
     try:
-        inventory = NvmlInventory()
+        return NvmlInventory()
     except DeviceError as error:
         pytest.skip(str(error))
-    return inventory
-
-
-def this_cpu(_: Path) -> Inventory:
-    return CpuInventory()
-
-
-@pytest.fixture(params=[declared, this_cpu, nvml], ids=["file", "cpu", "nvml"])
-def inventory(request: pytest.FixtureRequest, tmp_path: Path) -> Inventory:
-    make: Callable[[Path], Inventory] = request.param
-    return make(tmp_path)
 
 
 def test_devices_have_what_the_scheduler_needs(inventory: Inventory) -> None:
@@ -66,6 +147,88 @@ def test_devices_have_what_the_scheduler_needs(inventory: Inventory) -> None:
         assert device.kind in ("gpu", "cpu")
         assert 0 <= device.used_bytes <= device.total_bytes
         assert all(process.pid > 0 and process.name and process.bytes >= 0 for process in device.foreign)
+        assert device.unfit == ""
+        assert all(speed > 0 for speed in device.links.values())
+
+
+def test_every_device_has_its_sensors(inventory: Inventory) -> None:
+    sensors = inventory.sensors()
+    assert sensors.keys() == {device.id for device in inventory.read()}
+    for each in sensors.values():
+        assert each.utilization_percent is None or 0 <= each.utilization_percent <= 100
+        assert each.power_watts is None or each.power_watts >= 0
+
+
+def test_two_gpus_look_the_same_whoever_tells(place: Place) -> None:
+    a, b = place.inventory.read()
+    assert (a.id, a.name, a.index, a.used_bytes) == ("GPU-a", "H100", 0, 9 * GIB)
+    assert [(process.pid, process.bytes) for process in a.foreign] == [(4711, 9 * GIB)]
+    assert (b.id, b.index, b.used_bytes, b.foreign) == ("GPU-b", 1, 2 * GIB, ())
+    assert (a.links, b.links) == ({"GPU-b": 14}, {"GPU-a": 14})
+    assert place.inventory.sensors()["GPU-a"].utilization_percent == 40
+
+
+def test_what_breaks_is_unfit_until_it_is_mended(place: Place) -> None:
+    before = place.inventory.read()
+    place.spoil()
+    a, b = place.inventory.read()
+    assert a.unfit
+    assert (a.id, a.name, a.total_bytes, a.used_bytes) == ("GPU-a", "H100", before[0].total_bytes, 9 * GIB)
+    assert b == before[1]
+    place.mend()
+    assert place.inventory.read() == before
+
+
+def test_what_vanishes_stays_listed_and_says_so(place: Place) -> None:
+    before = place.inventory.read()
+    place.remove()
+    after = {device.id: device for device in place.inventory.read()}
+    assert "any more" in after["GPU-a"].unfit
+    assert after["GPU-b"].unfit == ""
+    place.inventory.release("GPU-a")
+    assert {device.id: device for device in place.inventory.read()}["GPU-a"].unfit
+    assert len(before) == 2
+
+
+def test_what_cannot_be_read_is_an_error_and_then_forgotten(place: Place) -> None:
+    before = place.inventory.read()
+    place.blind()
+    with pytest.raises(DeviceError, match="cannot be read"):
+        place.inventory.read()
+    place.inventory.watch(pytest.fail)()
+    if isinstance(place, NvmlPlace):
+        place.world.fail()
+    place.mend()
+    assert place.inventory.read() == before
+
+
+def test_a_watch_reports_what_becomes_unfit_once_each_time(place: Place) -> None:
+    reports: queue.SimpleQueue[Device] = queue.SimpleQueue()
+    stop = place.inventory.watch(reports.put)
+    try:
+        assert [device.unfit for device in place.inventory.read()] == ["", ""]
+        place.spoil()
+        assert reports.get(timeout=60).id == "GPU-a"
+        assert reports.empty()
+    finally:
+        stop()
+
+
+def test_a_watch_reports_what_is_unfit_already(place: Place) -> None:
+    place.inventory.read()
+    place.spoil()
+    reports: queue.SimpleQueue[Device] = queue.SimpleQueue()
+    stop = place.inventory.watch(reports.put)
+    try:
+        assert reports.get(timeout=60).id == "GPU-a"
+    finally:
+        stop()
+
+
+def test_no_thread_is_left_after_a_watch(inventory: Inventory) -> None:
+    before = threading.active_count()
+    inventory.watch(lambda _: None)()
+    assert threading.active_count() == before
 
 
 def test_a_second_read_sees_the_same_devices(inventory: Inventory) -> None:
@@ -111,27 +274,7 @@ def test_a_declared_file_is_read_again_each_time(tmp_path: Path) -> None:
     inventory = declared(tmp_path)
     assert len(inventory.read()) == 2
     (tmp_path / "gpus.toml").write_text('[[gpu]]\nuuid = "GPU-c"\ntotal_bytes = 1024\n', encoding="utf-8")
-    assert [device.id for device in inventory.read()] == ["GPU-c"]
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ('[[gpu]]\nuuid = "a"\ntotal_bytes = 5\nmemory = 3\n', r"gpu\.0\.memory: Extra inputs are not permitted"),
-        ('[[gpu]]\nuuid = "a"\ntotal_bytes = -5\n', r"gpu\.0\.total_bytes: Input should be greater than or equal to 1"),
-        ('[[gpu]]\nuuid = "a"\ntotal_bytes = "5"\n', r"gpu\.0\.total_bytes: Input should be a valid integer"),
-        ('[[gpu]]\nuuid = "a"\ntotal_bytes = 5\nused_bytes = 6\n', "6 bytes are used of 5"),
-        ('[[gpu]]\nuuid = "a"\n', r"gpu\.0\.total_bytes: Field required"),
-        (2 * '[[gpu]]\nuuid = "a"\ntotal_bytes = 5\n', "the uuid a stands there more than once"),
-        ("", "gpu: Field required"),
-        ("gpu = [", "not valid TOML"),
-    ],
-    ids=["unknown key", "negative", "text", "over-used", "no size", "same uuid twice", "empty", "no TOML"],
-)
-def test_a_wrong_file_is_refused_by_name_and_field(tmp_path: Path, text: str, problem: str) -> None:
-    with pytest.raises(DeviceError, match=problem) as refused:
-        declared(tmp_path, text).read()
-    assert "gpus.toml" in str(refused.value)
+    assert [device.id for device in inventory.read() if not device.unfit] == ["GPU-c"]
 
 
 def test_a_missing_file_is_refused_when_it_is_opened(tmp_path: Path) -> None:

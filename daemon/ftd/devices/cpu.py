@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ftd.devices.port import DeviceError, host_name
+from ftd.devices.port import DeviceError, Sensors, Stop, host_name
 from ftsched.model import Device
 
 CPU = "cpu"
@@ -33,6 +34,17 @@ class CpuInventory:
             used_bytes=total - sizes["MemAvailable"],
         )
         return (device,)
+
+    def sensors(self) -> Mapping[str, Sensors]:
+        """See Inventory. A CPU has none that matter here."""
+        return {CPU: Sensors()}
+
+    def watch(self, report: Callable[[Device], None]) -> Stop:
+        """See Inventory. The CPU is always fit: a host that loses it loses the daemon too."""
+        return lambda: None
+
+    def release(self, device: str) -> None:
+        """See Inventory."""
 
     def _sizes(self) -> dict[str, int]:
         """The two lines that matter, in bytes."""
