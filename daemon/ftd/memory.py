@@ -9,7 +9,12 @@ from ftd.records import MemoryEstimate, MemoryTerm
 from ftd.spec import Cadence, Dpo, Dtype, Freeze, Lora, Method, Pretrain, Qlora, Stage, TrainingSpec
 from ftsched import estimate as arithmetic
 from ftsched import workload
+from ftsched.pace import token_operations
+from ftsched.shapes import shape_of
+from ftsched.storage import disk_bytes
 
+# Beside what it trains in: the interpreter, the libraries, the driver's share, rows that are read.
+_HOST_BYTES = 4 * 2**30
 _BYTES = {Dtype.FP32: 4, Dtype.BF16: 2, Dtype.FP16: 2}
 
 
@@ -23,7 +28,8 @@ def estimate(training: TrainingSpec, config: Mapping[str, Any], sequence_length:
     if given is not None:
         terms = (MemoryTerm("given in the spec", given),)
         return MemoryEstimate(terms, given, given, "", 0.0, sequence_length, "given in the spec")
-    found = arithmetic.estimate(_workload(training, sequence_length), config)
+    work, shape = workload_of(training, sequence_length), shape_of(config)
+    found = arithmetic.estimate_shape(work, shape)
     return MemoryEstimate(
         terms=tuple(MemoryTerm(term.name, term.bytes, term.note) for term in found.terms),
         peak_bytes=found.peak_bytes,
@@ -32,10 +38,13 @@ def estimate(training: TrainingSpec, config: Mapping[str, Any], sequence_length:
         uncertainty=found.uncertainty,
         sequence_length=sequence_length,
         basis=found.basis,
+        host_bytes=_HOST_BYTES * work.gpus if work.device == "gpu" else 0,
+        disk_bytes=disk_bytes(work, shape, training.checkpoints.keep or 1),
+        token_operations=token_operations(work, shape),
     )
 
 
-def _workload(training: TrainingSpec, sequence: int) -> workload.Workload:
+def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
     batch, resources = training.batch, training.resources
     gpus = resources.gpus or 1
     micro_batch = batch.micro_batch or 1

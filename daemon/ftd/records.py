@@ -187,6 +187,7 @@ class MemoryEstimate:
     basis: str
     host_bytes: int = 0
     disk_bytes: int = 0
+    token_operations: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

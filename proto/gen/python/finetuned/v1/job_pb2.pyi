@@ -629,6 +629,7 @@ class MemoryEstimate(_message.Message):
     BASIS_FIELD_NUMBER: _builtins.int
     HOST_BYTES_FIELD_NUMBER: _builtins.int
     DISK_BYTES_FIELD_NUMBER: _builtins.int
+    TOKEN_OPERATIONS_FIELD_NUMBER: _builtins.int
     peak_bytes: _builtins.int
     """Predicted peak, in bytes."""
     reserve_bytes: _builtins.int
@@ -645,6 +646,10 @@ class MemoryEstimate(_message.Message):
     """Host memory that is reserved, in bytes; what a job on the CPU trains in is `reserve_bytes`."""
     disk_bytes: _builtins.int
     """Disk that is reserved for checkpoints and output, in bytes."""
+    token_operations: _builtins.float
+    """Floating-point operations of training on one token; 0 where unknown. Times the tokens, over the speed of the devices, it says
+    how long the job will take, until a step was measured.
+    """
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryTerm]: ...
     def __init__(
@@ -659,10 +664,11 @@ class MemoryEstimate(_message.Message):
         basis: _builtins.str = ...,
         host_bytes: _builtins.int = ...,
         disk_bytes: _builtins.int = ...,
+        token_operations: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "disk_bytes", b"disk_bytes", "host_bytes", b"host_bytes", "peak_bytes", b"peak_bytes", "peak_moment", b"peak_moment", "reserve_bytes", b"reserve_bytes", "sequence_length", b"sequence_length", "terms", b"terms", "uncertainty", b"uncertainty"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "disk_bytes", b"disk_bytes", "host_bytes", b"host_bytes", "peak_bytes", b"peak_bytes", "peak_moment", b"peak_moment", "reserve_bytes", b"reserve_bytes", "sequence_length", b"sequence_length", "terms", b"terms", "token_operations", b"token_operations", "uncertainty", b"uncertainty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
