@@ -6,9 +6,10 @@ residual stream. All in bytes per layer and token unless said otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ftsched.shapes import Experts, Reads, Shape
+from ftsched.shapes import Experts, Matrix, Reads, Shape
 from ftsched.workload import Workload, adapter_parameters, adapts_attention_only, adapts_experts, targeted
 
 
@@ -23,7 +24,7 @@ class Activations:
 
 def activations(work: Workload, shape: Shape) -> Activations:
     """The activations of one micro-batch."""
-    tokens, h, r = work.tokens, shape.hidden, work.weight_bytes
+    tokens, h, r = work.tokens, shape.hidden, work.stream_bytes
     per_token = _norms(work, shape) + _attention(work, shape) + _mlp(work, shape) + _inputs(work, shape)
     layer = tokens * per_token + _copies(work, shape)
     # Nothing is kept for layers below the first trained one.
@@ -38,12 +39,15 @@ def activations(work: Workload, shape: Shape) -> Activations:
 
 
 def _norms(work: Workload, shape: Shape) -> int:
-    h, r, c, family = shape.hidden, work.weight_bytes, work.compute_bytes, shape.family
+    h, r, c, family = shape.hidden, work.stream_bytes, work.compute_bytes, shape.family
     if family.layer_norm:
         # Autocast runs LayerNorm in fp32 on a GPU, so that each norm has its own copy of what it reads.
         if work.autocast and work.device == "gpu":
-            return 2 * 4 * h
-        return (1 if family.parallel else 2) * r * h
+            return family.norms * 4 * h
+        return (1 if family.parallel else family.norms) * r * h
+    if work.fused_norms and work.trains_norms:
+        # What the first one reads is the layer's input, which is kept anyway.
+        return (family.norms - 1) * r * h
     trained = 4 if family.fp32_norms else r
     size = family.norms * (4 + (trained if work.trains_norms else 0)) * h
     if family.qk_norm:
@@ -59,7 +63,7 @@ def _attention(work: Workload, shape: Shape) -> int:
         size += c * (q + g) + (0 if work.adapts else c * q)
     kernel = work.kernel(shape)
     if kernel == "flash":
-        return size
+        return size + (2 * c * (q - g) if work.expands_heads else 0)
     # How far a token looks: packed rows make one long row.
     span = work.tokens if work.packed else work.sequence
     return size + 2 * c * (q - g) + (6 * shape.heads if kernel == "eager" else c) * span
@@ -69,8 +73,7 @@ def _mlp(work: Workload, shape: Shape) -> int:
     c, i, experts = work.compute_bytes, shape.intermediate, shape.experts
     if experts is not None:
         return _expert_mlp(work, shape, experts)
-    # gpt2 has dropout of its own, whose masks are kept.
-    masks = 2 * shape.hidden if shape.family.mlp == "gelu_new" else 0
+    masks = 2 * shape.hidden if shape.family.drops else 0
     return c * i * {"gated": 3, "gelu": 1, "gelu_new": 4}[shape.family.mlp] + masks
 
 
@@ -86,16 +89,33 @@ def _inputs(work: Workload, shape: Shape) -> int:
     """What the linear layers, or the adapters beside them, keep of what they read."""
     if work.adapts:
         return _adapter_inputs(work, shape)
-    c, h = work.compute_bytes, shape.hidden
-    inner = shape.intermediate
+    c, h, family = work.compute_bytes, shape.hidden, shape.family
+    # What is not in the arithmetic's format is cast by each layer that reads it.
+    fp32 = work.stream_bytes == 4 or (family.layer_norm and work.device == "gpu")
     if shape.experts is not None:
-        inner = shape.experts.shared_width
-    copies_each = work.autocast and work.weight_bytes == 4 and not shape.family.fused
-    return c * ((5 if copies_each else 2) * h + inner)
+        return c * ((5 if work.autocast and fp32 else 2) * h + shape.experts.shared_width)
+    # The attention keeps its output anyway.
+    reading = [each for each in shape.matrices if each.reads is not Reads.ATTENTION_OUTPUT]
+    if work.autocast and fp32:
+        return c * sum(each.inputs for each in reading)
+    return c * sum(_shared(reading, shape).values())
+
+
+def _shared(reading: Iterable[Matrix], shape: Shape) -> dict[Reads, int]:
+    """The tensors that these layers read, each once, with their widths."""
+    shared = {each.reads: each.inputs for each in reading}
+    if shape.family.norms == 1 and Reads.ATTENTION_INPUT in shared:
+        # One norm for attention and MLP.
+        shared.pop(Reads.MLP_INPUT, None)
+    return shared
 
 
 def _adapter_inputs(work: Workload, shape: Shape) -> int:
     c, adapted = work.compute_bytes, targeted(work, shape)
+    if work.fused_adapters:
+        # One kernel reads the attention's input in the adapters' format, and makes the products of low rank again.
+        alone = [each for each in adapted if each.reads is not Reads.ATTENTION_INPUT]
+        return work.adapter_bytes * shape.hidden + c * (sum(each.inputs for each in alone) + work.rank * len(alone))
     ranks = work.rank * len(adapted)
     if work.dropout:
         return sum((c + 1) * each.inputs for each in adapted) + c * ranks
@@ -104,7 +124,7 @@ def _adapter_inputs(work: Workload, shape: Shape) -> int:
         size = c if work.autocast else 4
         return size * (sum(each.inputs for each in adapted) + ranks)
     # In one format, those that read the same tensor share it, and the attention keeps its own output anyway.
-    shared = {each.reads: each.inputs for each in adapted}
+    shared = _shared(adapted, shape)
     if not shape.family.fused:
         shared.pop(Reads.ATTENTION_OUTPUT, None)
     return c * (sum(shared.values()) + ranks)
@@ -114,7 +134,7 @@ def _copies(work: Workload, shape: Shape) -> int:
     """16-bit copies of fp32 weights that autocast makes, bytes per layer; and merged experts."""
     c = work.compute_bytes
     size = 0
-    if work.autocast and work.weight_bytes == 4 and work.method != "qlora":
+    if work.autocast and work.weight_bytes == 4 and work.method != "qlora" and not work.gathers:
         size += c * shape.layer_weights
     if work.autocast and work.adapts and work.adapter_bytes == 4:
         size += c * adapter_parameters(work, shape)
@@ -134,7 +154,7 @@ def _temporaries(work: Workload, shape: Shape) -> int:
     elif adapts_attention_only(work, shape):
         per_token = max(2 * h + 3 * c * i, 8 * h + 2 * c * i)
     elif work.autocast:
-        per_token = (14 if work.weight_bytes == 4 else 10) * h + 3 * c * i
+        per_token = (14 if work.stream_bytes == 4 else 10) * h + 3 * c * i
     else:
         per_token = 12 * h + 2 * c * i
     size = work.tokens * per_token

@@ -21,8 +21,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftsched.activations import Activations, activations
+from ftsched.losses import chunk_bytes, held_bytes, loss_bytes
+from ftsched.optimizers import DERIVED as DERIVED_OPTIMIZERS
+from ftsched.optimizers import optimizer_bytes
 from ftsched.shapes import Shape, shape_of
-from ftsched.workload import Workload, trained_parameters
+from ftsched.sharding import Division, division
+from ftsched.workload import PAIRED, REFERENCED, Workload, model_parameters, trained_parameters
 
 # What a process holds besides tensors: the CUDA context, with NCCL's buffers where there are several GPUs; on a CPU the
 # interpreter with the training libraries, 0.9 GiB as measured, and what the allocator and a mapped weights file keep.
@@ -31,22 +35,9 @@ GPU_CONTEXT_SEVERAL = int(3.5 * 2**30)
 CPU_CONTEXT = int(1.5 * 2**30)
 MARGIN_BYTES = 2**28
 # Half-widths: what known shapes missed measured peaks by on one GPU, what is derived and not measured, what an unknown
-# shape may miss. The margin is the half-width, so that what is reserved is the upper edge.
-MEASURED, DERIVED, ON_CPU, UNKNOWN = 0.05, 0.10, 0.20, 0.35
-# TRL's head works on so many tokens and so much of the vocabulary at a time.
-HEAD_TOKENS = 4096
-HEAD_VOCABULARY = 32768
-
-# State, and scratch during the update, per trained parameter: (times the bytes of its format, plus bytes).
-_OPTIMIZERS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
-    "adamw_torch_fused": ((2, 0), (0, 0)),
-    "adamw_torch": ((2, 0), (1, 0)),
-    "adamw_8bit": ((0, 2.03), (0, 0)),
-    "paged_adamw_8bit": ((0, 2.03), (0, 0)),
-    "paged_adamw_32bit": ((0, 8), (0, 0)),
-    "adafactor": ((0, 0.01), (0, 4)),
-    "sgd": ((0, 0), (0, 0)),
-}
+# shape may miss, with its parameters counted and without. The margin is the half-width, so that what is reserved is the
+# upper edge.
+MEASURED, DERIVED, ON_CPU, COUNTED, UNKNOWN = 0.05, 0.10, 0.20, 0.25, 0.35
 _NOTES = {
     "weights": "as loaded",
     "saved activations": "kept for the backward pass",
@@ -81,9 +72,17 @@ class Estimate:
 Parts = dict[str, float]
 
 
-def estimate(work: Workload, config: Mapping[str, Any]) -> Estimate:
-    """The estimate of one training. Raises NotAModel if the config does not describe a decoder."""
-    shape = shape_of(config)
+def estimate(work: Workload, config: Mapping[str, Any], parameters: int = 0) -> Estimate:
+    """The estimate of one training.
+
+    `parameters` is their number as somebody counted it, 0 if nobody did: a model type that is not known is less of a
+    guess then. Raises NotAModel if the config does not describe a decoder, UnknownOptimizer if the table lacks it.
+    """
+    return estimate_shape(work, shape_of(config, parameters))
+
+
+def estimate_shape(work: Workload, shape: Shape) -> Estimate:
+    """The estimate of one training of a model of this shape."""
     moments = _moments(work, shape, activations(work, shape))
     moment, largest = max(moments, key=lambda each: sum(each[1].values()))
     parts = {name: int(size) for name, size in largest.items() if size >= 1}
@@ -114,102 +113,106 @@ def _context(work: Workload) -> int:
 
 def _uncertainty(work: Workload, shape: Shape) -> float:
     if not shape.known:
-        return UNKNOWN
+        return COUNTED if shape.counted else UNKNOWN
     if work.device == "cpu":
         return ON_CPU
-    derived = work.stage == "dpo" or work.method == "freeze" or work.dora or work.saved_modules or work.gpus > 1
-    return DERIVED if derived or work.optimizer == "adafactor" else MEASURED
+    measured = work.stage in ("sft", "pretrain") and work.method != "freeze" and work.gpus == 1
+    derived = work.dora or work.saved_modules or work.optimizer in DERIVED_OPTIMIZERS
+    return MEASURED if measured and not derived else DERIVED
 
 
 def _moments(work: Workload, shape: Shape, saved: Activations) -> list[tuple[str, Parts]]:
     """The parts of each moment at which the peak can fall."""
     trained = trained_parameters(work, shape)
     gradients = trained * work.trained_bytes
-    (state_times, state), (scratch_times, scratch) = _OPTIMIZERS[work.optimizer]
-    kept: Parts = {
-        "weights": _weights(work, shape),
-        "adapters": trained * work.trained_bytes if work.adapts else 0,
-        "optimizer states": trained * (state_times * work.trained_bytes + state),
-        "gradients of all processes": gradients if work.gpus > 1 else 0,
-        "reference model": shape.parameters * work.weight_bytes if work.stage == "dpo" and not work.adapts else 0,
-    }
+    shares = division(work, shape, gradients)
+    kept, scratch = _kept(work, shape, shares, trained)
     # Without accumulation the gradients of earlier layers are gone; the head's comes first in the backward pass.
-    before = gradients if work.accumulates else 0
-    head = shape.embedding * work.trained_bytes if work.method == "full" else 0
-    forward: Parts = {**kept, "saved activations": saved.total}
+    before = gradients / shares.gradients if work.accumulates else 0
+    head = shape.embedding * work.trained_bytes if work.trains_head and not work.gathers else 0
+    root: Parts = {"gathered parameters": shares.gathered_root}
+    gathered: Parts = {"gathered parameters": shares.gathered_root + shares.gathered_layer}
+    forward: Parts = {**kept, **gathered, "saved activations": saved.total}
+    held: Parts = {"held logits": held_bytes(work, shape)}
     one_layer = saved.temporaries + (saved.layer if work.recompute else 0)
-    held: Parts = {"held logits": work.held_logit_bytes * work.tokens * shape.vocabulary}
+    undivided: Parts = {
+        "gradients not yet divided": shares.undivided_gradients,
+        "gradients of the layers' inputs": shares.kept_inputs,
+    }
     moments: list[tuple[str, Parts]] = [
-        ("loss", {**forward, "gradients": before, "loss and head": _loss(work, shape)}),
-        ("layer", {**forward, **held, "gradients": before or head, "one layer": one_layer}),
-        ("step", {**kept, "gradients": gradients, "scratch": trained * (scratch_times * work.trained_bytes + scratch)}),
-        ("evaluation", {**kept, **_forward(work, shape, work.eval_micro_batch)}),
+        ("loss", {**forward, **root, "gradients": before, "loss and head": loss_bytes(work, shape)}),
+        ("layer", {**forward, **held, **undivided, "gradients": before or head, "one layer": one_layer}),
+        ("step", {**kept, "gradients": gradients / shares.gradients, "scratch": scratch}),
+        ("evaluation", {**kept, **gathered, **_forward(work, shape, work.eval_micro_batch)}),
     ]
     if work.method == "full":
-        moments += [("end", {**kept, **held, **part}) for part in _ends(work, shape, saved, gradients)]
-    if work.stage == "dpo" and work.adapts:
-        # The reference is the model with its adapters off; its forward pass runs while the policy's activations live.
+        ends = _ends(work, shape, saved, gradients, shares)
+        moments += [("end", {**kept, **gathered, **undivided, **held, **part}) for part in ends]
+    if work.stage in ("dpo", "kto") and work.reference:
+        # The reference's forward pass runs while the policy's activations live.
         moments.append(("loss", {**forward, "gradients": before, **_forward(work, shape, work.micro_batch)}))
+    if work.generated_rows:
+        moments.append(("generation", {**kept, **gathered, **_generation(work, shape)}))
     return moments
+
+
+def _kept(work: Workload, shape: Shape, shares: Division, trained: int) -> tuple[Parts, float]:
+    """What is there in every moment; and the optimizer's scratch, which is not."""
+    states, scratch = optimizer_bytes(work, shape, trained)
+    reference = work.stage in REFERENCED and work.reference and not work.adapts
+    kept: Parts = {
+        "weights": _weights(work, shape) / shares.weights,
+        "adapters": trained * work.trained_bytes / shares.weights if work.adapts else 0,
+        "optimizer states": states / shares.states,
+        "gradients of all processes": shares.exchanged,
+        "reference model": shape.parameters * work.weight_bytes / shares.weights if reference else 0,
+        "other models": work.other_models_bytes,
+    }
+    return kept, scratch / shares.states
 
 
 def _weights(work: Workload, shape: Shape) -> float:
     """The base model. bitsandbytes leaves embeddings, head, norms and fused experts as they are."""
+    parameters = model_parameters(work, shape)
     if work.method != "qlora":
-        return shape.parameters * work.weight_bytes
-    per_weight = 0.5 + 1 / 64 + 4 / 16384 if work.double_quant else 0.5625
-    quantised = shape.linear_weights
-    return quantised * per_weight + (shape.parameters - quantised) * work.weight_bytes
+        return parameters * (work.trained_bytes if work.method == "full" else work.weight_bytes)
+    quantised = min(shape.linear_weights, parameters)
+    return quantised * work.unit_bytes(shape) + (parameters - quantised) * work.weight_bytes
 
 
-def _loss(work: Workload, shape: Shape) -> float:
-    """At the start of the backward pass: the last hidden states, and the head on one chunk of scored tokens."""
-    tokens, hidden, stream, c = work.tokens, shape.hidden, work.weight_bytes, work.compute_bytes
-    trains_head = work.method == "full"
-    head_copy = hidden * c if work.autocast and stream == 4 else 0
-    norm = stream if shape.family.layer_norm else 4
-    if work.logit_bytes:
-        last = tokens * (norm + (stream + c if trains_head else 0)) * hidden
-        return last + work.logit_bytes * tokens * shape.vocabulary + head_copy * shape.vocabulary
-    trained_norm = 4 if shape.family.fp32_norms else stream
-    size: float = tokens * (norm + stream + (trained_norm if trains_head else 0)) * hidden
-    # The first token of a row predicts nothing before it.
-    scored = max(1, tokens - work.rows)
-    size += scored * (stream + 4) * hidden + _chunks(work, shape, scored)
-    if trains_head:
-        size += (4 + (2 if work.trained_bytes == 2 else 0)) * shape.embedding
-    else:
-        size += stream * scored * hidden
-    return size + head_copy * min(shape.vocabulary, HEAD_VOCABULARY)
-
-
-def _chunks(work: Workload, shape: Shape, tokens: int) -> int:
-    """The logits of one chunk. Without Triton plain operations fold it, and make fp32 copies."""
-    chunk = min(tokens, HEAD_TOKENS) * min(shape.vocabulary, HEAD_VOCABULARY)
-    if work.device == "gpu":
-        return chunk * work.compute_bytes
-    return chunk * 4 * (6 if work.method == "full" else 3)
-
-
-def _ends(work: Workload, shape: Shape, saved: Activations, gradients: int) -> list[Parts]:
+def _ends(work: Workload, shape: Shape, saved: Activations, gradients: int, shares: Division) -> list[Parts]:
     """The last layer's backward pass, when all gradients but its own are there; and the embedding's after it."""
-    b, stream = work.trained_bytes, work.weight_bytes * shape.hidden * work.tokens
+    b, stream = work.trained_bytes, work.stream_bytes * shape.hidden * work.tokens
     missing = b * (shape.layer_weights - shape.matrices[-1].size) + (0 if shape.tied else b * shape.embedding)
     layer = saved.layer + saved.temporaries + (stream if work.recompute else 0)
     embedding = stream + (2 * b * shape.embedding if shape.tied else 0)
     return [
-        {"gradients": gradients - missing, "one layer": layer},
-        {"gradients": gradients, "one layer": embedding},
+        {"gradients": (gradients - missing) / shares.gradients, "one layer": layer},
+        {"gradients": gradients / shares.gradients, "one layer": embedding},
     ]
 
 
 def _forward(work: Workload, shape: Shape, micro_batch: int) -> Parts:
     """A forward pass without gradients, at its last layer and head."""
-    rows = micro_batch * (2 if work.stage == "dpo" else 1)
+    rows = micro_batch * (2 if work.stage in PAIRED else 1)
     tokens, c = rows * work.sequence, work.compute_bytes
     inner = shape.experts.active * shape.experts.width if shape.experts else shape.intermediate
-    hidden_states = tokens * (4 + 2 * work.weight_bytes) * shape.hidden
+    head = tokens * (4 + 2 * work.stream_bytes) * shape.hidden
+    if work.loss == "logits" or work.logit_bytes:
+        head += tokens * shape.vocabulary * (c + 4)
+    elif work.has_vocabulary_head:
+        head += chunk_bytes(work, shape, tokens)
+    return {"one layer": tokens * (6 * shape.hidden + 3 * c * inner), "loss and head": head}
+
+
+def _generation(work: Workload, shape: Shape) -> Parts:
+    """Answers being written: keys and values of all tokens, the prompts' forward pass, the last logits."""
+    rows, c = work.generated_rows, work.compute_bytes
+    prompt = max(1, work.sequence - work.completion)
+    inner = shape.experts.active * shape.experts.width if shape.experts else shape.intermediate
     return {
-        "one layer": tokens * (6 * shape.hidden + 3 * c * inner),
-        "loss and head": hidden_states + _chunks(work, shape, tokens),
+        "keys and values": rows * work.sequence * shape.layers * 2 * shape.group * c,
+        "one layer": rows * prompt * (6 * shape.hidden + 3 * c * inner),
+        # The last logits as they are, in fp32, and sorted to be drawn from.
+        "loss and head": rows * shape.vocabulary * (c + 3 * 4),
     }

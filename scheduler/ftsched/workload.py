@@ -7,8 +7,19 @@ from typing import Literal
 
 from ftsched.shapes import Matrix, Reads, Shape
 
-Stage = Literal["sft", "pretrain", "dpo"]
+Stage = Literal["sft", "pretrain", "reward", "dpo", "kto", "orpo", "cpo", "simpo", "grpo", "rloo", "ppo"]
 Method = Literal["lora", "qlora", "full", "freeze"]
+# How several GPUs share the model. With parameters sharded each GPU gathers a layer when it needs it.
+Sharding = Literal["ddp", "zero1", "zero2", "zero3", "fsdp", "fsdp2"]
+# The head and the loss: TRL's in tiles, all logits at once, liger's fused one, torchtune's in eight chunks.
+Loss = Literal["tiled", "logits", "liger", "chunked"]
+Quantization = Literal["nf4", "fp4", "int8", "gptq4", "gptq8"]
+# Stages that compare two answers to a prompt: both are in the batch.
+PAIRED = frozenset({"reward", "dpo", "orpo", "cpo", "simpo"})
+# Stages that need the model as it was before, unless it is the same with its adapters off.
+REFERENCED = frozenset({"dpo", "kto", "grpo", "rloo", "ppo"})
+# Stages that write their own answers.
+GENERATING = frozenset({"grpo", "rloo", "ppo"})
 AttentionKernel = Literal["flash", "masked", "eager"]
 
 
@@ -39,13 +50,32 @@ class Workload:
     targets: tuple[str, ...] = ()
     dropout: bool = False
     dora: bool = False
+    # Copies of the embedding or the head that are trained beside adapters.
     saved_modules: int = 0
+    # What the base weights of qlora are kept in; double quantisation is of nf4's and fp4's scales.
+    quantization: Quantization = "nf4"
     double_quant: bool = True
     trained_layers: int = 0
-    # Bytes per logit of a loss that has all of them at once, and of what its caller keeps of them through the backward
-    # pass. TRL's loss, which our trainers use, never has them; other trainers are there to be compared with.
+    sharding: Sharding = "ddp"
+    loss: Loss = "tiled"
+    # Bytes per logit of a loss that has all of them at once, where they are known to differ from what accelerate makes
+    # of them; and of what its caller keeps of them through the backward pass.
     logit_bytes: float = 0
     held_logit_bytes: float = 0
+    # Before the flash kernel, keys and values are repeated for all heads.
+    expands_heads: bool = False
+    # One kernel for a norm, which then keeps what it reads and nothing else; one for the adapters of q, k and v.
+    fused_norms: bool = False
+    fused_adapters: bool = False
+    # Whether a reference model is needed: not with its log-probabilities computed beforehand.
+    reference: bool = True
+    # Answers that are written at once, and the longest one; of the stages that write their own.
+    generated_rows: int = 0
+    completion: int = 0
+    # A value head beside the language model's.
+    value_head: bool = False
+    # Models that are loaded beside this one, as a reward model is.
+    other_models_bytes: int = 0
 
     @property
     def compute_bytes(self) -> int:
@@ -63,9 +93,34 @@ class Workload:
         return not self.adapts
 
     @property
+    def trains_head(self) -> bool:
+        """Whether the vocabulary's head is trained."""
+        return self.method == "full" and self.has_vocabulary_head
+
+    @property
+    def has_vocabulary_head(self) -> bool:
+        """A reward model has a head of one number instead."""
+        return self.stage != "reward"
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the parameters themselves are sharded."""
+        return self.gpus > 1 and self.sharding in ("zero3", "fsdp", "fsdp2")
+
+    @property
+    def mixed_shards(self) -> bool:
+        """Whether FSDP's own mixed precision is at work: trained shards in fp32, arithmetic in 16 bits."""
+        return self.gathers and self.autocast and self.sharding in ("fsdp", "fsdp2")
+
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes of a number of the residual stream: it has the format of the weights."""
+        return self.weight_bytes
+
+    @property
     def rows(self) -> int:
         """Sequences in a forward pass; a pair has two."""
-        return self.micro_batch * (2 if self.stage == "dpo" else 1)
+        return self.micro_batch * (2 if self.stage in PAIRED else 1)
 
     @property
     def tokens(self) -> int:
@@ -75,11 +130,27 @@ class Workload:
     @property
     def trained_bytes(self) -> int:
         """Bytes of a trained parameter."""
-        return self.adapter_bytes if self.adapts else self.weight_bytes
+        if self.adapts:
+            return self.adapter_bytes
+        return 4 if self.mixed_shards else self.weight_bytes
+
+    def unit_bytes(self, shape: Shape) -> float:
+        """Bytes of a weight of a linear layer as it is loaded: quantised, with its scales, or not."""
+        if self.method != "qlora":
+            return self.compute_bytes if self.gathers else self.weight_bytes
+        match self.quantization:
+            case "int8":
+                return 1.004
+            case "gptq4":
+                return 0.5 + 2.5 / 128 + 4 / shape.hidden
+            case "gptq8":
+                return 1 + 3 / 128 + 4 / shape.hidden
+        return 0.5 + 1 / 64 + 4 / 16384 if self.double_quant else 0.5625
 
     def kernel(self, shape: Shape) -> AttentionKernel:
         """Which attention runs: a mask takes the fast path from SDPA, and capped scores take SDPA away."""
-        if self.attention == "eager" or (self.attention == "sdpa" and not shape.family.sdpa):
+        family = shape.family
+        if self.attention == "eager" or not family.flash or (self.attention == "sdpa" and not family.sdpa):
             return "eager"
         # Rows of different lengths are padded; packed rows must not see each other; a window hides what is far.
         masked = self.rows > 1 or self.packed or 0 < shape.window <= self.sequence
@@ -88,11 +159,19 @@ class Workload:
 
 def trained_parameters(work: Workload, shape: Shape) -> int:
     """Number of parameters that are trained."""
+    head = shape.hidden if work.value_head or not work.has_vocabulary_head else 0
     if work.method == "full":
-        return shape.parameters
+        return model_parameters(work, shape) + (head if work.value_head else 0)
     if work.method == "freeze":
-        return work.trained_layers * shape.per_layer
-    return shape.layers * adapter_parameters(work, shape) + work.saved_modules * shape.embedding
+        return work.trained_layers * shape.per_layer + head
+    return shape.layers * adapter_parameters(work, shape) + work.saved_modules * shape.embedding + head
+
+
+def model_parameters(work: Workload, shape: Shape) -> int:
+    """Parameters of the model without adapters: a reward model has a head of one number for that of the vocabulary."""
+    if work.has_vocabulary_head:
+        return shape.parameters
+    return shape.parameters + shape.hidden - (0 if shape.tied else shape.embedding)
 
 
 def adapter_parameters(work: Workload, shape: Shape) -> int:
