@@ -76,7 +76,7 @@ class Intake:
             *self._template_file(training.data),
             *self._output(training.output),
             *_beyond_model(training, model),
-            *_attention(training.model, device),
+            *_attention(training.model, device, model),
             *missing_devices(training.resources, device, devices),
         ]
         if violations:
@@ -207,7 +207,11 @@ def _beyond_model(training: TrainingSpec, model: ModelInfo | None) -> Iterator[V
         yield Violation("training.freeze.trainable_layers", text)
 
 
-def _attention(model: Model, device: DeviceKind) -> Iterator[Violation]:
+def _attention(model: Model, device: DeviceKind, info: ModelInfo | None) -> Iterator[Violation]:
+    if model.attention is Attention.SDPA and info is not None and not info.has_sdpa:
+        kind = info.config["model_type"]
+        text = f"is sdpa, which models of type {kind} do not have; accepted is eager, or flash_attention_2 on a GPU"
+        yield Violation("training.model.attention", text)
     wanted = model.attention is Attention.FLASH_ATTENTION_2 and device is DeviceKind.GPU
     if wanted and importlib.util.find_spec("flash_attn") is None:
         text = "is flash_attention_2, but the package flash-attn is not installed here; accepted is sdpa or eager"

@@ -26,6 +26,14 @@ _INDEX = "model.safetensors.index.json"
 _TEMPLATE = "chat_template.jinja"
 # Any one of them is a vocabulary that transformers can build a tokenizer from.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+# Decoders that transformers has no scaled_dot_product_attention for; a test compares the list with the library.
+WITHOUT_SDPA = frozenset(
+    {
+        *("bloom", "deepseek_v4", "flint", "gemma2", "gpt_neo", "gpt_neox_japanese", "gpt_oss", "granite_swa"),
+        *("granitemoe_swa", "hy_v4", "inkling2_loop_text", "inkling2_text", "mimo_v2_flash", "mpt", "openai-gpt"),
+        *("vaultgemma", "xglm"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,11 @@ class ModelInfo:
     def layers(self) -> int | None:
         """Number of layers, where the configuration says."""
         return self._number("num_hidden_layers", "n_layer")
+
+    @property
+    def has_sdpa(self) -> bool:
+        """Whether PyTorch's attention kernels work for it."""
+        return self.config.get("model_type") not in WITHOUT_SDPA
 
     @property
     def max_length(self) -> int | None:

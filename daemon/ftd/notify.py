@@ -25,10 +25,6 @@ class Notifier:
         """The event loop turns."""
         self._send("WATCHDOG=1")
 
-    def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
-        self._send(f"STATUS={text}")
-
     def stopping(self) -> None:
         """The daemon is on its way out."""
         self._send("STOPPING=1")

@@ -64,7 +64,7 @@ def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None)
     batch = _batch(training.batch, training.resources)
     return replace(
         training,
-        model=_model(training.model, method, device),
+        model=_model(training.model, method, device, model),
         data=_data(training.data, stage, model),
         optimizer=_optimizer(training.optimizer, stage, method),
         schedule=_schedule(training.schedule),
@@ -86,11 +86,12 @@ def _with(given: R, defaults: R) -> R:
     return replace(given, **values)
 
 
-def _model(model: Model, method: Method, device: DeviceKind) -> Model:
+def _model(model: Model, method: Method, device: DeviceKind, info: ModelInfo | None) -> Model:
     # Weights that are trained whole must not lose small updates to a 16-bit format.
     whole = isinstance(method, Full | Freeze)
     dtype = Dtype.BF16 if device is DeviceKind.GPU and not whole else Dtype.FP32
-    return _with(model, Model(dtype=dtype, attention=Attention.SDPA))
+    attention = Attention.SDPA if info is None or info.has_sdpa else Attention.EAGER
+    return _with(model, Model(dtype=dtype, attention=attention))
 
 
 def _data(data: Data, stage: Stage, model: ModelInfo | None) -> Data:

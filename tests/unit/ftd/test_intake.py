@@ -265,6 +265,14 @@ def test_an_attention_kernel_that_is_not_installed(host: Host) -> None:
     assert host.refusals(host.spec(model=model), (GPU,)) == {"training.model.attention": text}
 
 
+def test_an_attention_kernel_that_the_model_does_not_have(host: Host) -> None:
+    (host.model / "config.json").write_text(json.dumps(CONFIG | {"model_type": "gemma2"}))
+    sdpa = Model(path=str(host.model), attention=Attention.SDPA)
+    text = "is sdpa, which models of type gemma2 do not have; accepted is eager, or flash_attention_2 on a GPU"
+    assert host.refusals(host.spec(model=sdpa)) == {"training.model.attention": text}
+    assert host.intake().accept(host.spec(), (CPU,)).resolved.model.attention is Attention.EAGER
+
+
 def test_a_hub_needs_the_hosts_permission_and_a_number_of_bytes(host: Host) -> None:
     spec = host.spec(model=Model(hub_id="owner/Name"))
     assert host.refusals(spec) == {

@@ -399,7 +399,7 @@ class Model(_message.Message):
     dtype: Global___Dtype.ValueType
     """Format the base weights are loaded in. Default: bf16 on a GPU, fp32 on a CPU; for full and freeze fp32."""
     attention: Global___Attention.ValueType
-    """Default: sdpa."""
+    """Default: sdpa, or eager for a model that has none. Refused if the model does not have it."""
     def __init__(
         self,
         *,

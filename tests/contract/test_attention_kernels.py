@@ -1,0 +1,15 @@
+"""The daemon's list of models without scaled_dot_product_attention is the library's."""
+
+from __future__ import annotations
+
+import pytest
+import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from ftd.models import WITHOUT_SDPA
+
+
+@pytest.mark.parametrize("model_type", sorted(WITHOUT_SDPA | {"llama", "qwen3", "gemma3_text", "phi3", "mistral"}))
+def test_a_model_has_sdpa_unless_it_is_listed(model_type: str) -> None:
+    has = getattr(transformers, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type])._supports_sdpa
+    assert has == (model_type not in WITHOUT_SDPA)
