@@ -117,7 +117,7 @@ def usable_gib(gpu: str) -> float | None:
 
 def _refused(judged: Judged) -> bool:
     usable = usable_gib(judged.row.gpu)
-    return usable is not None and judged.estimate.peak_bytes / GIB + CONTEXT_GIB > usable
+    return usable is not None and judged.estimate.peak_bytes / GIB * RESERVED + CONTEXT_GIB > usable
 
 
 def _read_as(metric: str, allocated_gib: float) -> float:

@@ -88,7 +88,8 @@ def _expert_mlp(work: Workload, shape: Shape, experts: Experts) -> int:
 def _inputs(work: Workload, shape: Shape) -> int:
     """What the linear layers, or the adapters beside them, keep of what they read."""
     if work.adapts:
-        return _adapter_inputs(work, shape)
+        kept = _shared(shape.matrices, shape) if work.keeps_quantised_inputs else {}
+        return _adapter_inputs(work, shape) + work.compute_bytes * sum(kept.values())
     c, h, family = work.compute_bytes, shape.hidden, shape.family
     # What is not in the arithmetic's format is cast by each layer that reads it.
     fp32 = work.stream_bytes == 4 or (family.layer_norm and work.device == "gpu")

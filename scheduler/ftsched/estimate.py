@@ -116,7 +116,8 @@ def _uncertainty(work: Workload, shape: Shape) -> float:
         return COUNTED if shape.counted else UNKNOWN
     if work.device == "cpu":
         return ON_CPU
-    measured = work.stage in ("sft", "pretrain") and work.method != "freeze" and work.gpus == 1
+    devices = work.gpus == 1 or work.sharding == "fsdp"
+    measured = work.stage in ("sft", "pretrain") and work.method != "freeze" and devices
     derived = work.dora or work.saved_modules or work.optimizer in DERIVED_OPTIMIZERS
     return MEASURED if measured and not derived else DERIVED
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ftsched.families import Mlp
 from ftsched.optimizers import OPTIMIZERS
 from ftsched.shapes import NotAModel, Reads, Shape, shape_of
 from ftsched.workload import Loss, Method, Quantization, Sharding, Stage, Workload
@@ -46,12 +47,17 @@ _LOSSES: Mapping[str, Loss] = {
     "": "logits",
     "full": "logits",
     "fusedce": "logits",
+    "tiled": "tiled",
     "liger": "liger",
     "chunked": "chunked",
 }
 _KERNELS = {"": "flash_attention_2", "flash": "flash_attention_2", "sdpa": "sdpa", "eager": "eager"}
 _OPTIMIZER_NAMES = {"": "adamw_torch", "adamw_fused": "adamw_torch_fused", "adamw": "adamw_torch"}
 _WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "": 2}
+# Model types whose classes left the logits in 16 bits when most made them fp32, and those that came with the release
+# that does so without a copy.
+_NOT_UPCAST = frozenset({"gpt2", "gpt_bigcode", "gpt_neox", "bloom", "falcon"})
+_UPCAST_ONCE = frozenset({"granite", "smollm3", "qwen3", "glm4"})
 # Which matrices a short name of a target stands for, by what they read and how they are called.
 _PARTS = {
     "q": (Reads.ATTENTION_INPUT, "q"),
@@ -147,6 +153,10 @@ def _row(cells: Mapping[str, str], shapes: Mapping[str, Shape]) -> Row:
     shape = shapes.get(cells["model"])
     if shape is None:
         raise Unreadable(f"model is {cells['model']!r}, which the file of models does not have")
+    if cells["framework"] == "litgpt":
+        # Its own model code makes queries, keys and values with one matrix, and GELU with one kernel.
+        mlp: Mlp = "gated" if shape.family.mlp == "gated" else "gelu"
+        shape = replace(shape, family=replace(shape.family, keeps_fused=True, mlp=mlp))
     return Row(
         id=cells["id"],
         framework=cells["framework"],
@@ -172,7 +182,7 @@ def workload(cells: Mapping[str, str], shape: Shape) -> Workload:
         # It makes fp32 what is not quantised; trainers leave it out where the parameters are sharded.
         weight_bytes = 4
     loss = _word(cells, "loss", _LOSSES)
-    logit_bytes, held = _logits(cells, loss)
+    logit_bytes = _logit_bytes(cells, shape.model_type, autocast) if loss == "logits" else 0
     return Workload(
         stage=_word(cells, "stage", _STAGES),
         method=method,
@@ -190,13 +200,16 @@ def workload(cells: Mapping[str, str], shape: Shape) -> Workload:
         adapter_bytes=4 if hugging_face or weight_bytes == 4 else 2,
         rank=_count(cells, "lora_rank", 0) if method != "full" else 0,
         targets=_targets(cells, shape) if method != "full" else (),
+        # litgpt's recipes drop 5 % of what an adapter reads.
+        dropout=cells["framework"] == "litgpt",
         saved_modules=2 if cells["method"] == "lora+emb" else 0,
         quantization=quantization,
+        keeps_quantised_inputs=cells["framework"] == "litgpt" and method == "qlora",
         double_quant=cells["method"] != "qlora4-nodq",
         sharding=sharding,
+        offloaded=cells.get("offload") == "params",
         loss=loss,
         logit_bytes=logit_bytes,
-        held_logit_bytes=held,
         fused_norms="foak" in notes,
         fused_adapters="accelerated-peft" in notes and "foak" in notes,
         # Until 2025 transformers' classes did so before the flash kernel, all but llama's.
@@ -211,15 +224,19 @@ def _autocast(cells: Mapping[str, str], hugging_face: bool) -> bool:
     return hugging_face if not amp else amp != "pure"
 
 
-def _logits(cells: Mapping[str, str], loss: Loss) -> tuple[float, float]:
-    """Bytes per logit and what of it is held; 0 for what the loss itself knows."""
-    if loss != "logits":
-        return 0, 0
-    if cells.get("loss") == "fusedce":
-        return (10 if cells.get("path", "").endswith("/a100_80gb.csv") else 8), 0
-    if cells["framework"] == "trl":
-        return 14, 0
-    return 0, 0
+def _logit_bytes(cells: Mapping[str, str], model_type: str, autocast: bool) -> float:
+    """Bytes per logit of the trainers of the time, which drop the model's outputs before the backward pass.
+
+    A fused kernel writes the gradient over the logits. 0 leaves it to what accelerate and torch do today.
+    """
+    fused = cells.get("loss") == "fusedce"
+    if not fused and cells["framework"] != "trl":
+        return 0
+    if model_type in _NOT_UPCAST:
+        return (16 if autocast else 8) - (2 if fused else 0)
+    if fused:
+        return 10 if cells.get("path", "").endswith("/a100_80gb.csv") else 8
+    return 12 if model_type in _UPCAST_ONCE else 14
 
 
 def _optimizer(cells: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ layer (embedding, head, last norm) stays gathered from the first layer to the la
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from ftsched.shapes import Shape
 from ftsched.workload import Workload, adapter_parameters
@@ -18,11 +19,11 @@ ZERO_BUCKET = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """Into how many parts each kind is divided, and the bytes of what comes on top."""
+    """Into how many parts each kind is divided, infinitely many if the host has it; and bytes that come on top."""
 
-    weights: int = 1
-    gradients: int = 1
-    states: int = 1
+    weights: float = 1
+    gradients: float = 1
+    states: float = 1
     # Parameters of one layer, and of what belongs to no layer, as the arithmetic reads them.
     gathered_layer: float = 0
     gathered_root: float = 0
@@ -45,10 +46,11 @@ def division(work: Workload, shape: Shape, gradients: float) -> Division:
         return Division(gradients=divided, states=states, exchanged=bucket)
     layer = _layer(work, shape)
     head = work.compute_bytes * shape.embedding if work.trains_head else 0
+    parts = inf if work.offloaded else n
     return Division(
-        weights=n,
-        gradients=n,
-        states=n,
+        weights=parts,
+        gradients=parts,
+        states=parts,
         gathered_layer=layer,
         gathered_root=_root(work, shape),
         undivided_gradients=layer + head if work.method == "full" else 0,

@@ -57,6 +57,8 @@ class Workload:
     double_quant: bool = True
     trained_layers: int = 0
     sharding: Sharding = "ddp"
+    # Parameters, gradients and optimizer states lie in the host's memory.
+    offloaded: bool = False
     loss: Loss = "tiled"
     # Bytes per logit of a loss that has all of them at once, where they are known to differ from what accelerate makes
     # of them; and of what its caller keeps of them through the backward pass.
@@ -67,6 +69,8 @@ class Workload:
     # One kernel for a norm, which then keeps what it reads and nothing else; one for the adapters of q, k and v.
     fused_norms: bool = False
     fused_adapters: bool = False
+    # A quantised layer keeps what it reads, as bitsandbytes' did before it knew that weights may be frozen.
+    keeps_quantised_inputs: bool = False
     # Whether a reference model is needed: not with its log-probabilities computed beforehand.
     reference: bool = True
     # Answers that are written at once, and the longest one; of the stages that write their own.
