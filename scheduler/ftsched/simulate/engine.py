@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from ftsched.simulate.cluster import Place
@@ -22,22 +22,27 @@ Rules = Literal["muri", "restart"]
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A job on its way. `factor` is its estimated over its true run time, None if nobody knows.
+    """A job on its way. `factor` is its estimated over its true run time, infinite if nobody knows.
 
     `attained` are the seconds that it held devices so far, overhead included; `owed` is overhead that is still to be
     paid; `end` is when it will be done if nothing stops it.
     """
 
     job: Job
-    factor: float | None
+    factor: float
     done_steps: float = 0.0
     attained: float = 0.0
     place: Place = ()
     started: float = math.nan
-    first_started: float = math.nan
+    first_started: float | None = None
     owed: float = 0.0
     end: float = math.inf
     stops: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an estimate of its run time."""
+        return math.isfinite(self.factor)
 
     @property
     def running(self) -> bool:
@@ -51,7 +56,7 @@ class Run:
     def start(self, place: Place, now: float) -> None:
         """Put it on these cards; it may have been on others."""
         self.place, self.started, self.owed = place, now, self.job.overhead_seconds
-        if math.isnan(self.first_started):
+        if self.first_started is None:
             self.first_started = now
 
     def stop(self) -> None:
@@ -76,52 +81,50 @@ class Scheduler(Protocol):
         """When it wants to decide again even if nothing happens; infinity: never."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What became of the jobs, in the order of the trace; the cards in use over time, in card-seconds."""
+    """What became of the jobs, in the order of the trace; the cards that were held, in card-seconds."""
 
     runs: Sequence[Run]
-    finished: dict[Run, float]
-    events: int
-    card_seconds: float
+    finished: dict[Run, float] = field(default_factory=dict)
+    events: int = 0
+    card_seconds: float = 0.0
 
 
 def simulate(runs: Sequence[Run], scheduler: Scheduler, rules: Rules) -> Outcome:
-    """Run all jobs to their end, or until nothing can happen any more."""
-    waiting = list(reversed(runs))
-    active: list[Run] = []
-    finished: dict[Run, float] = {}
-    last, events, card_seconds = 0.0, 0, 0.0
-    while waiting or active:
-        arrival = waiting[-1].job.submit if waiting else math.inf
-        completion = min((run.end for run in active), default=math.inf)
-        happens = min(arrival, completion)
-        # An extra event is only for the queue: what happens at the same time is handled by the next event.
+    """Run all jobs, which are sorted by submission, to their end, or until nothing can happen any more."""
+    outcome = Outcome(runs)
+    coming, active, last = list(reversed(runs)), list[Run](), 0.0
+    while coming or active:
+        arrival = coming[-1].job.submit if coming else math.inf
+        happens = min(arrival, min((run.end for run in active), default=math.inf))
         now = min(happens, scheduler.next_wish(last)) if active else happens
         if now == math.inf:
             break
-        events += 1
+        outcome.events += 1
         running = [run for run in active if run.running]
-        card_seconds += sum(run.job.size for run in running) * (now - last)
-        if now == happens:
-            for run in [run for run in running if run.end == now]:
-                finished[run] = now
-                run.attained = (run.attained + now) - last
-                run.end = math.inf
-                active.remove(run)
-                scheduler.finish(run)
-            while waiting and waiting[-1].job.submit == now:
-                active.append(waiting.pop())
-                scheduler.arrive(active[-1])
+        outcome.card_seconds += sum(run.job.size for run in running) * (now - last)
         for run in running:
-            if run not in finished:
-                _progress(run, now, last, rules)
+            _progress(run, now, last, rules)
+        # What is due at the instant of a wish of the scheduler is left to the next event, as in Muri's simulator.
+        if now == happens:
+            _finish([run for run in running if run.end == now], now, active, scheduler, outcome)
+            while coming and coming[-1].job.submit == now:
+                active.append(coming.pop())
+                scheduler.arrive(active[-1])
         scheduler.decide(now)
         for run in active:
             if run.running:
                 run.end = now + run.left_seconds() + (run.owed if rules == "restart" else 0.0)
         last = now
-    return Outcome(runs, finished, events, card_seconds)
+    return outcome
+
+
+def _finish(ended: Sequence[Run], now: float, active: list[Run], scheduler: Scheduler, outcome: Outcome) -> None:
+    for run in ended:
+        outcome.finished[run] = now
+        active.remove(run)
+        scheduler.finish(run)
 
 
 def _progress(run: Run, now: float, last: float, rules: Rules) -> None:

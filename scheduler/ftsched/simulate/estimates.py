@@ -1,9 +1,9 @@
 """What the scheduler believes about run times: the truth, nothing, or the truth with errors drawn from a seed.
 
-    exact         the true run time
-    nothing       none
-    lognormal:S   times e^(S x N(0, 1))
-    helios        the errors that Helios saw in its predictions (SC 2021), up to a hundredfold, either way
+exact         the true run time
+nothing       none
+lognormal:S   times e^(S x N(0, 1))
+helios        the errors that Helios saw in its predictions (SC 2021), up to a hundredfold, either way
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ HELIOS = ((0.1, 0.0, 0.1), (0.4, 0.1, 0.5), (0.2, 0.5, 1.0), (0.2, 1.0, 10.0), (
 
 
 def estimated_seconds(run: Run) -> float:
-    """The estimated whole run time of a job that has an estimate."""
-    assert run.factor is not None
+    """The estimated whole run time of a job; infinite if nobody knows."""
     return run.factor * run.job.run_seconds
 
 
 def remaining_seconds(run: Run) -> float:
-    """The estimated remaining run time of a job that has an estimate; one quantum if that is used up."""
-    assert run.factor is not None
+    """The estimated remaining run time of a job: one quantum if the estimate is used up, infinite if nobody knows."""
     left = (run.factor * run.job.steps - run.done_steps) * run.job.step_seconds
     return left if left > 0 else QUANTUM
 
 
-def factors(knows: str, count: int, seed: int) -> list[float | None]:
-    """Estimated over true run time of so many jobs. Raises ValueError for an unknown kind of knowledge."""
+def factors(knows: str, count: int, seed: int) -> list[float]:
+    """Estimated over true run time of so many jobs, infinite where nobody knows.
+
+    Raises ValueError for a kind of knowledge that there is not.
+    """
     draw = random.Random(seed)  # noqa: S311 -- a simulation, repeatable on purpose
     kind, _, argument = knows.partition(":")
     if knows == "nothing":
-        return [None] * count
+        return [math.inf] * count
     if knows == "exact":
         return [1.0] * count
     if knows == "helios":

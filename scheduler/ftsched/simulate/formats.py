@@ -91,6 +91,17 @@ class Node:
     model: str
 
 
+def format_of(path: Path) -> str:
+    """Which of the formats the columns of a trace are of."""
+    columns = next(_rows(path), _Row(f"{path}", {})).values.keys()
+    for kind, column in (("muri", "iterations"), ("openb", "creation_time"), ("jobs", "run_s")):
+        if column in columns:
+            return kind
+    raise BadTrace(
+        f"{path}: a trace needs a row and one of the columns iterations (muri), creation_time (openb), run_s (jobs)"
+    )
+
+
 def read_jobs(path: Path, kind: str) -> list[Job]:
     """The jobs of a trace in the order of their submission, ties as in the file. `kind` is muri, openb or jobs."""
     readers: Mapping[str, Callable[[_Row], Job | None]] = {"muri": _muri, "openb": _openb, "jobs": _job}

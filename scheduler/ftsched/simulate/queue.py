@@ -7,7 +7,6 @@ may pass if they leave the first blocked job its reservation).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -129,7 +128,7 @@ class ListScheduler:
 
 
 def _expected_end(run: Run, now: float) -> float:
-    """When it is expected to end if it runs from now on; a job of unknown length never counts on its end."""
-    if run.factor is None:
-        return now + QUANTUM if run.running else math.inf
+    """When it ends if it runs from now on. A job of unknown length ends soon if it runs already, else never."""
+    if run.running and not run.known:
+        return now + QUANTUM
     return now + run.owed + remaining_seconds(run)

@@ -1,0 +1,129 @@
+"""The command: `python -m ftsched.simulate jct|pack ...`. One JSON object on stdout; errors on stderr, exit status 2.
+
+The same input and seed give the same bytes, so the clock is read only with --timed; the planning times are null
+without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ftsched.model import Policy
+from ftsched.simulate import estimates, ours
+from ftsched.simulate.cluster import Cluster, count_only, first_node, fullest_node
+from ftsched.simulate.engine import Outcome, Rules, Run, Scheduler, simulate
+from ftsched.simulate.formats import MILLI, BadTrace, format_of, read_jobs
+from ftsched.simulate.policies import KNOWING, ORDERS
+from ftsched.simulate.queue import ListScheduler
+from ftsched.simulate.report import JOB_COLUMNS, job_rows, summary
+
+PREEMPTIVE = ("ours", "srtf", "srsf", "tiresias")
+GIB = 2**30
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        result = options.run(options)
+    except (BadTrace, OSError) as error:
+        print(f"ftsched.simulate: {error}", file=sys.stderr)  # noqa: T201 -- this is a command
+        return 2
+    print(json.dumps(result, indent=2))  # noqa: T201
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ftsched.simulate", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    jct = commands.add_parser("jct", help="completion times of a recorded queue")
+    jct.set_defaults(run=_jct)
+    jct.add_argument("trace", type=Path, help=".csv or .csv.gz")
+    jct.add_argument("--format", choices=("muri", "openb", "jobs"), help="default: what the columns say")
+    jct.add_argument("--nodes", type=_nodes, default="8x8", help="NODESxCARDS[:MEMORYGiB], default 8x8:80GiB")
+    jct.add_argument("--policy", choices=("ours", *ORDERS), default="ours")
+    jct.add_argument("--knows", type=_knows, default="exact", help="exact, nothing, lognormal:SIGMA or helios")
+    jct.add_argument("--backfill", choices=("none", "fill", "easy"), help="default: easy; fill if others preempt")
+    jct.add_argument("--preempt", choices=("on", "off"), help=f"default: on for {', '.join(PREEMPTIVE)}")
+    jct.add_argument("--share", choices=("on", "off"), default="off", help="whether fractional jobs share cards")
+    jct.add_argument("--rules", choices=("muri", "restart"), help="default: muri where its traces are preempted")
+    jct.add_argument("--seed", type=int, default=1, help="of the errors of the estimates")
+    jct.add_argument("--jobs-out", type=Path, metavar="FILE", help="one CSV row for each job")
+    jct.add_argument("--timed", action="store_true", help="measure the plan, too")
+    return parser
+
+
+def _nodes(text: str) -> tuple[int, int, int]:
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?::([1-9]\d*)GiB)?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 8x8 or 8x8:80GiB")
+    nodes, cards, gib = found.groups(default="80")
+    return int(nodes), int(cards), int(gib) * GIB
+
+
+def _knows(text: str) -> str:
+    try:
+        estimates.factors(text, 0, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of exact, nothing, lognormal:SIGMA, helios") from None
+    return text
+
+
+def _jct(options: argparse.Namespace) -> dict[str, object]:
+    kind = options.format or format_of(options.trace)
+    jobs = read_jobs(options.trace, kind)
+    if options.share == "off":
+        jobs = [replace(job, milli=MILLI) for job in jobs]
+    if options.policy in KNOWING and options.knows == "nothing":
+        raise BadTrace(f"--policy {options.policy} needs run times; --knows nothing goes with ours, fifo and tiresias")
+    preempt = options.preempt == "on" if options.preempt else options.policy in PREEMPTIVE
+    rules: Rules = options.rules or ("muri" if kind == "muri" and preempt else "restart")
+    known = estimates.factors(options.knows, len(jobs), options.seed)
+    runs = [Run(job, factor) for job, factor in zip(jobs, known, strict=True)]
+    scheduler = _scheduler(options, preempt=preempt, drop=rules == "muri")
+    outcome = simulate(runs, scheduler, rules)
+    if options.jobs_out:
+        _write_jobs(options.jobs_out, outcome)
+    nodes, cards, _ = options.nodes
+    timed = scheduler.plan_seconds if isinstance(scheduler, ours.PlanScheduler) else ()
+    return {**summary(outcome, nodes * cards, timed)}
+
+
+def _scheduler(options: argparse.Namespace, *, preempt: bool, drop: bool) -> Scheduler:
+    nodes, cards, memory = options.nodes
+    if options.policy == "ours":
+        return ours.PlanScheduler(
+            ours.devices(nodes, cards, memory, share=options.share == "on"),
+            Policy(backfill=options.backfill or "easy", preempt="service" if preempt else "off"),
+            drop=preempt and drop,
+            clock=time.perf_counter if options.timed else None,
+        )
+    # As published: where places are given up all the time, the first node will do.
+    usual = first_node if preempt and drop else fullest_node
+    return ListScheduler(
+        Cluster(nodes, cards),
+        ORDERS[options.policy](),
+        count_only if options.policy == "tiresias" else usual,
+        backfill=options.backfill or ("fill" if preempt else "easy"),
+        preempt=preempt,
+        keep=not drop,
+    )
+
+
+def _write_jobs(path: Path, outcome: Outcome) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(JOB_COLUMNS)
+        writer.writerows(job_rows(outcome))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
