@@ -18,9 +18,10 @@ from ftd.errors import DiskFull, InvalidSpec
 from ftd.intake import Intake
 from ftd.job import Job
 from ftd.launch import Handle, Launcher
-from ftd.moves import Ended, Event, Prepared, Running
+from ftd.moves import Eased, Ended, Event, Prepared, Running
 from ftd.queue import Queue
 from ftd.records import Failure, FailureClass, JobState, Outcome
+from ftd.relief import can_relieve, kept, relieve
 from ftd.rundir import RunDirectories
 from ftd.supervise import follow, progress_of
 
@@ -79,10 +80,10 @@ class Attempts:
         running = self._running.get((job.id, len(job.attempts)))
         return running.handle.pids if running and running.handle else ()
 
-    def start(self, job: Job, devices: Sequence[str], memory_cap_bytes: int) -> None:
+    def start(self, job: Job, devices: Sequence[str]) -> None:
         """Starts the job's newest attempt, or its preparation if there is none yet."""
         number = len(job.attempts)
-        self._add(job, number, self._launcher.start(job, number, devices, memory_cap_bytes))
+        self._add(job, number, self._launcher.start(job, number, devices))
 
     async def recover(self, jobs: Sequence[Job], seconds: float) -> None:
         """Finds the attempts of these jobs again, all at once. What takes longer than `seconds` goes on behind."""
@@ -166,7 +167,23 @@ class Attempts:
         if ended.outcome is Outcome.FAILED and not checkpoint and number:
             # A keeper that was killed could not say what its trainer had saved.
             checkpoint = await asyncio.to_thread(self._runs.get(job.id).latest_checkpoint)
-        return Ended(ended.outcome, ended.failure, checkpoint, ended.peak_memory_bytes)
+        end = Ended(ended.outcome, ended.failure, checkpoint, ended.peak_memory_bytes, ended.step_seconds)
+        if number and can_relieve(ended.failure, job.resolved.resources.device):
+            return await self._relieved(job, end)
+        return end
+
+    async def _relieved(self, job: Job, ended: Ended) -> Event:
+        """The same training with less memory, in the reservation that it has had; the end where nothing is left."""
+        relief = relieve(job.resolved)
+        if relief is None or ended.failure is None or job.estimate is None:
+            return ended
+        try:
+            estimate = await asyncio.to_thread(self._intake.estimate, relief.resolved, job.estimate.sequence_length)
+        except InvalidSpec:
+            # The model is gone, so nothing could go on.
+            return ended
+        message = f"{ended.failure.message}; goes on with {relief.message}"
+        return Eased(ended, relief.resolved, kept(estimate, job.attempts[-1]), message)
 
     async def _prepared(self, job: Job, ended: Exit) -> Event:
         if ended.report is None:

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import training_pb2
+from ftd.caps import caps
 from ftd.job import Job
 from ftd.moves import Ended
 from ftd.process import MARK, Identity
@@ -60,6 +61,7 @@ class Exit:
     failure: Failure | None = None
     checkpoint: str = ""
     peak_memory_bytes: int = 0
+    step_seconds: float = 0.0
     report: DataReport | None = None
     prepared_directory: str = ""
 
@@ -78,9 +80,11 @@ def mark(job_id: str, attempt: int) -> str:
 
 
 def build(
-    job: Job, attempt: int, devices: Sequence[str], memory_cap_bytes: int, run: RunDirectory, settings: LaunchSettings
+    job: Job, attempt: int, devices: Sequence[str], run: RunDirectory, settings: LaunchSettings
 ) -> trainer_pb2.Bootstrap:
     """The message for one attempt. Reads every byte of the newest checkpoint: call it in a thread."""
+    bounds = caps(job)
+    probe = attempt > 0 and job.probing
     return trainer_pb2.Bootstrap(
         protocol=PROTOCOL,
         job_id=job.id,
@@ -90,10 +94,11 @@ def build(
         spec=to_proto(job.resolved, training_pb2.TrainingSpec),
         rank_command=settings.rank_command if attempt else settings.prepare_command,
         device_ids=["" if device == "cpu" else device for device in devices],
-        memory_cap_bytes=memory_cap_bytes,
+        memory_cap_bytes=bounds.device_bytes,
+        host_cap_bytes=bounds.host_bytes,
         prepared_root=str(settings.prepared_root),
         prepared_directory=job.prepared_directory,
-        resume_from=run.latest_checkpoint() if attempt else "",
+        resume_from=run.latest_checkpoint() if attempt and not probe else "",
         allow_remote_code=settings.allow_remote_code,
         allow_hub=settings.allow_hub,
         stop_grace_seconds=settings.stop_grace_seconds,
@@ -102,6 +107,7 @@ def build(
         threads=settings.threads,
         daemon_version=settings.daemon_version,
         output_path=job.output_path or str(run.output_path),
+        probe=probe,
     )
 
 
@@ -150,6 +156,7 @@ def read_exit(run: RunDirectory, attempt: int, since: float = 0.0) -> Exit | Non
         failure=ended.failure,
         checkpoint=ended.checkpoint,
         peak_memory_bytes=ended.peak_memory_bytes,
+        step_seconds=ended.step_seconds,
         report=from_proto(DataReport, word.data) if word.HasField("data") else None,
         prepared_directory=word.prepared_directory,
     )

@@ -163,9 +163,7 @@ class Dispatcher:
         # It may have been stopped since.
         if (await self._queue.get(job.id)).state is not JobState.STARTING:
             return
-        shared = job.resolved.resources.device is DeviceKind.GPU and self._policy.jobs_per_gpu != 1
-        attempt = job.attempts[-1]
-        self._attempts.start(job, attempt.devices, attempt.reserved_bytes if shared else 0)
+        self._attempts.start(job, job.attempts[-1].devices)
 
     async def _explain(self, decision: Plan) -> None:
         reasons = [(wait.job, Waits(Reason(ReasonCode(wait.code), wait.message))) for wait in decision.waits]

@@ -46,9 +46,9 @@ class Handle(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts attempts. Attempt 0 is the preparation; its `devices` are ("cpu",) and its memory cap is 0."""
+    """Starts attempts. Attempt 0 is the preparation; its `devices` are ("cpu",)."""
 
-    async def start(self, job: Job, attempt: int, devices: Sequence[str], memory_cap_bytes: int) -> Handle:
+    async def start(self, job: Job, attempt: int, devices: Sequence[str]) -> Handle:
         """Starts the attempt. Raises DiskFull, or OSError when no process can be started; nothing is left then."""
 
     async def reattach(self, job: Job, attempt: int) -> Handle | Exit | None:
@@ -101,11 +101,11 @@ class ExecLauncher:
         self._directories = directories
         self._settings = settings
 
-    async def start(self, job: Job, attempt: int, devices: Sequence[str], memory_cap_bytes: int) -> Handle:
+    async def start(self, job: Job, attempt: int, devices: Sequence[str]) -> Handle:
         """See Launcher."""
         # What a daemon that was killed may have started for the same attempt a moment ago.
         await _end(job.id, attempt)
-        return await asyncio.to_thread(self._start, job, attempt, devices, memory_cap_bytes)
+        return await asyncio.to_thread(self._start, job, attempt, devices)
 
     async def reattach(self, job: Job, attempt: int) -> Handle | Exit | None:
         """See Launcher."""
@@ -121,10 +121,10 @@ class ExecLauncher:
         await _end(job.id, attempt)
         return _lost(attempt) if keeper else None
 
-    def _start(self, job: Job, attempt: int, devices: Sequence[str], memory_cap_bytes: int) -> KeeperHandle:
+    def _start(self, job: Job, attempt: int, devices: Sequence[str]) -> KeeperHandle:
         run = self._directories.create(job)
         folder = run.new_attempt(attempt)
-        message = bootstrap.build(job, attempt, devices, memory_cap_bytes, run, self._settings)
+        message = bootstrap.build(job, attempt, devices, run, self._settings)
         run.write_message(f"attempts/{attempt}/bootstrap.json", message)
         with (folder / "keeper.log").open("xb") as log:
             return KeeperHandle(run, attempt, _spawn(message, log))

@@ -40,4 +40,4 @@ class Preparer:
             job for job in self._queue.active() if job.state is JobState.PREPARING and not self._attempts.runs(job)
         ]
         for job in waiting[: max(0, self._at_once - self._attempts.preparations())]:
-            self._attempts.start(job, ("cpu",), 0)
+            self._attempts.start(job, ("cpu",))

@@ -49,18 +49,18 @@ async def until_step(run: RunDirectory, step: int) -> None:
 
 
 async def started(launcher: ExecLauncher, run: RunDirectory, job: Job, step: int = 3) -> Handle:
-    handle = await launcher.start(job, 1, ("cpu",), 0)
+    handle = await launcher.start(job, 1, ("cpu",))
     await until_step(run, step)
     return handle
 
 
 async def test_preparation_and_training(launcher: ExecLauncher, tmp_path: Path, run: RunDirectory) -> None:
     job = fake_job(tmp_path, {"checkpoint_every": 5})
-    prepared = await (await launcher.start(job, 0, ("cpu",), 0)).wait()
+    prepared = await (await launcher.start(job, 0, ("cpu",))).wait()
     assert (prepared.outcome, prepared.prepared_directory) == (Outcome.COMPLETED, str(tmp_path / "prepared" / "fake"))
     assert prepared.report is not None
     assert prepared.report.train.rows == 64
-    handle = await launcher.start(replace(job, prepared_directory=prepared.prepared_directory), 1, ("cpu",), 0)
+    handle = await launcher.start(replace(job, prepared_directory=prepared.prepared_directory), 1, ("cpu",))
     ended = await handle.wait()
     assert (ended.outcome, ended.failure, ended.checkpoint) == (Outcome.COMPLETED, None, "checkpoint-5")
     assert await handle.wait() == ended
@@ -72,10 +72,10 @@ async def test_attempt_goes_on_from_the_newest_complete_checkpoint(
     launcher: ExecLauncher, tmp_path: Path, run: RunDirectory
 ) -> None:
     job = fake_job(tmp_path, {"steps": 8, "fail_at": 7, "checkpoint_every": 2})
-    await (await launcher.start(job, 1, ("cpu",), 0)).wait()
+    await (await launcher.start(job, 1, ("cpu",))).wait()
     (run.path / "checkpoints" / "checkpoint-6" / "state.json").write_text("{}")
     job = fake_job(tmp_path, {"steps": 8})
-    await (await launcher.start(job, 2, ("cpu",), 0)).wait()
+    await (await launcher.start(job, 2, ("cpu",))).wait()
     assert json.loads((run.attempt(2) / "bootstrap.json").read_text())["resumeFrom"] == "checkpoint-4"
 
 
@@ -166,7 +166,7 @@ async def test_a_keeper_that_is_not_on_record_is_ended(
 
 async def test_an_earlier_preparation_is_not_taken_for_this_one(launcher: ExecLauncher, tmp_path: Path) -> None:
     job = fake_job(tmp_path, {"prepare": {"fail_at": 1}})
-    first = await (await launcher.start(job, 0, ("cpu",), 0)).wait()
+    first = await (await launcher.start(job, 0, ("cpu",))).wait()
     assert await launcher.reattach(job, 0) == first
     again = Transition(time.time(), JobState.PREPARING, JobState.PREPARING, "daemon", Reason(ReasonCode.RETRY, "again"))
     assert await launcher.reattach(replace(job, transitions=(again,)), 0) is None
@@ -176,7 +176,7 @@ async def test_another_process_with_the_keepers_pid_is_left_alone(
     launcher: ExecLauncher, tmp_path: Path, run: RunDirectory
 ) -> None:
     job = fake_job(tmp_path, {})
-    await (await launcher.start(job, 1, ("cpu",), 0)).wait()
+    await (await launcher.start(job, 1, ("cpu",))).wait()
     (run.attempt(1) / "exit.json").unlink()
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     record = json.loads((run.attempt(1) / "keeper.json").read_text())
@@ -202,7 +202,7 @@ from tests.support.jobs import fake_job
 root, command = Path(sys.argv[1]), (sys.executable, sys.argv[2])
 settings = LaunchSettings(root, command, command, False, False, 5.0, 5.0, 1, "0.1.0")
 job = fake_job(root, {"steps": 100, "step_seconds": 0.01}, id=sys.argv[3])
-asyncio.run(ExecLauncher(RunDirectories(root / "runs"), settings).start(job, 1, ("cpu",), 0))
+asyncio.run(ExecLauncher(RunDirectories(root / "runs"), settings).start(job, 1, ("cpu",)))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     root = Path(__file__).parents[2]
@@ -227,7 +227,7 @@ async def test_follow(launcher: ExecLauncher, tmp_path: Path, run: RunDirectory)
     doorbells = Doorbells()
     ringing = asyncio.create_task(doorbells.run())
     job = fake_job(tmp_path, {"steps": 30, "step_seconds": 0.03})
-    handle = await launcher.start(job, 1, ("cpu",), 0)
+    handle = await launcher.start(job, 1, ("cpu",))
     ended = await follow(run, 1, handle, doorbells, on_progress=seen.append, on_started=first_word)
     ringing.cancel()
     assert ended.outcome is Outcome.COMPLETED
@@ -250,7 +250,7 @@ async def test_follow_says_nothing_for_a_trainer_that_said_nothing(
     async def first_word() -> None:
         pytest.fail("it never spoke")
 
-    handle = await launcher.start(fake_job(tmp_path, ENDLESS), 1, ("cpu",), 0)
+    handle = await launcher.start(fake_job(tmp_path, ENDLESS), 1, ("cpu",))
     os.kill(handle.pids[0], signal.SIGKILL)
     ended = await follow(run, 1, handle, Doorbells(), on_progress=lambda _: None, on_started=first_word)
     assert ended.outcome is Outcome.FAILED

@@ -23,6 +23,7 @@ from ftsched.model import Device
 
 ESTIMATE = MemoryEstimate((), 10, 12, "layer", 0.1, 128, "test")
 REPORT = DataReport(train=SplitReport(rows=3, longest_row_tokens=100))
+ON_CPU = TrainingSpec(resources=Resources(device=DeviceKind.CPU))
 PREPARED = Prepared(REPORT, "/prepared/x", ESTIMATE)
 
 
@@ -41,21 +42,26 @@ async def opened_queue(root: Path, active_jobs: int = 100) -> AsyncIterator[Queu
 
 
 async def submit(
-    queue: Queue, spec: JobSpec | None = None, request_id: str = "", name: str = "name", reserve_bytes: int = 12
+    queue: Queue,
+    spec: JobSpec | None = None,
+    request_id: str = "",
+    name: str = "name",
+    reserve_bytes: int = 12,
+    training: TrainingSpec = ON_CPU,
 ) -> Job:
     """A job for the CPU that needs `reserve_bytes`."""
-    training = TrainingSpec(resources=Resources(device=DeviceKind.CPU))
     estimate = MemoryEstimate((), reserve_bytes, reserve_bytes, "layer", 0.1, 128, "test")
     return await queue.submit(spec or JobSpec(), Accepted(name, "default", training, estimate), request_id)
 
 
 class FakeHandle:
-    """An attempt that ends when the test says so, or when it is asked to stop."""
+    """An attempt that ends when the test says so, or unless it is stubborn when it is asked to stop."""
 
     pids: tuple[int, ...] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *, stubborn: bool = False) -> None:
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.stubborn = stubborn
         self.stops: list[bool] = []
 
     def end(self, exit_: Exit) -> None:
@@ -66,7 +72,7 @@ class FakeHandle:
 
     async def stop(self, *, save: bool) -> None:
         self.stops.append(save)
-        if not self.exit.done():
+        if not self.stubborn and not self.exit.done():
             self.end(Exit(Outcome.STOPPED))
 
 
@@ -78,20 +84,22 @@ class FakeLauncher:
     refusal: Exception | None = None
     # What is found again, by job; a missing one is never found.
     found: dict[str, Handle | Exit | None] = field(default_factory=dict)
+    # What it starts does not listen.
+    stubborn: bool = False
     # A start or a search waits for it.
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    started: list[tuple[str, int, tuple[str, ...], int]] = field(default_factory=list)
+    started: list[tuple[str, int, tuple[str, ...]]] = field(default_factory=list)
     handles: dict[tuple[str, int], FakeHandle] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def start(self, job: Job, attempt: int, devices: Sequence[str], memory_cap_bytes: int) -> Handle:
-        self.started.append((job.id, attempt, tuple(devices), memory_cap_bytes))
+    async def start(self, job: Job, attempt: int, devices: Sequence[str]) -> Handle:
+        self.started.append((job.id, attempt, tuple(devices)))
         await self.gate.wait()
         if self.refusal is not None:
             raise self.refusal
-        handle = self.handles[job.id, attempt] = FakeHandle()
+        handle = self.handles[job.id, attempt] = FakeHandle(stubborn=self.stubborn)
         return handle
 
     async def reattach(self, job: Job, attempt: int) -> Handle | Exit | None:

@@ -25,8 +25,9 @@ from ftd.moves import Event, Placed
 from ftd.paths import PathRoots, Roots
 from ftd.prepare import Preparer
 from ftd.queue import Queue
-from ftd.records import Failure, FailureClass, JobState, Outcome
+from ftd.records import Failure, FailureClass, JobState, Outcome, Reason, ReasonCode
 from ftd.rundir import RunDirectories
+from ftd.spec import Batch, Compute, DeviceKind, JobSpec, Resources, TrainingSpec
 
 KILLED = Failure(FailureClass.WORKER_KILLED, "killed by SIGKILL")
 
@@ -90,7 +91,7 @@ async def handle_of(parts: SimpleNamespace, job: Job, number: int) -> FakeHandle
 
 async def test_a_preparation_gives_report_rows_and_the_estimate_for_the_longest(parts: SimpleNamespace) -> None:
     job = await submit(parts.queue)
-    parts.attempts.start(job, ("cpu",), 0)
+    parts.attempts.start(job, ("cpu",))
     (await handle_of(parts, job, 0)).end(Exit(Outcome.COMPLETED, report=REPORT, prepared_directory="/prepared/y"))
     ready = await until(parts.queue, job, JobState.QUEUED)
     assert (ready.data, ready.prepared_directory, ready.estimate) == (REPORT, "/prepared/y", ESTIMATE)
@@ -99,10 +100,10 @@ async def test_a_preparation_gives_report_rows_and_the_estimate_for_the_longest(
 
 async def test_an_attempt_that_ends_is_told_with_its_numbers(parts: SimpleNamespace) -> None:
     job = await placed(parts.queue)
-    parts.attempts.start(job, ("cpu",), 7)
+    parts.attempts.start(job, ("cpu",))
     (await handle_of(parts, job, 1)).end(Exit(Outcome.COMPLETED, None, "checkpoint-9", 5))
     done = await until(parts.queue, job, JobState.SUCCEEDED)
-    assert parts.launcher.started == [(job.id, 1, ("cpu",), 7)]
+    assert parts.launcher.started == [(job.id, 1, ("cpu",))]
     assert (done.attempts[0].checkpoint, done.attempts[0].peak_memory_bytes) == ("checkpoint-9", 5)
     assert not parts.attempts.runs(done)
 
@@ -119,7 +120,7 @@ async def test_what_cannot_be_started_fails_with_the_reason(
 ) -> None:
     async with running(tmp_path, FakeLauncher(refusal=refusal)) as parts:
         job = await placed(parts.queue)
-        parts.attempts.start(job, ("cpu",), 0)
+        parts.attempts.start(job, ("cpu",))
         failed = await until(parts.queue, job, JobState.FAILED)
         assert failed.failure is not None
         assert failed.failure.failure_class is failure_class
@@ -127,7 +128,7 @@ async def test_what_cannot_be_started_fails_with_the_reason(
 
 async def test_a_stop_reaches_the_processes_with_what_is_to_be_saved(parts: SimpleNamespace) -> None:
     job = await placed(parts.queue)
-    parts.attempts.start(job, ("cpu",), 0)
+    parts.attempts.start(job, ("cpu",))
     handle = await handle_of(parts, job, 1)
     await asyncio.sleep(0.05)
     await parts.queue.cancel(job.id, "client", save=True)
@@ -138,7 +139,7 @@ async def test_a_stop_reaches_the_processes_with_what_is_to_be_saved(parts: Simp
 async def test_a_stop_before_there_is_a_process_is_not_forgotten(parts: SimpleNamespace) -> None:
     parts.launcher.gate.clear()
     job = await placed(parts.queue)
-    parts.attempts.start(job, ("cpu",), 0)
+    parts.attempts.start(job, ("cpu",))
     await parts.queue.pause(job.id, "client")
     parts.launcher.gate.set()
     await until(parts.queue, job, JobState.PAUSED)
@@ -183,7 +184,7 @@ async def test_the_end_of_an_attempt_waits_for_room_on_the_disk(
         return answer
 
     monkeypatch.setattr(parts.queue, "apply", full_disk)
-    parts.attempts.start(job, ("cpu",), 0)
+    parts.attempts.start(job, ("cpu",))
     (await handle_of(parts, job, 1)).end(Exit(Outcome.COMPLETED))
     await until(parts.queue, job, JobState.SUCCEEDED)
     assert refusals < 0
@@ -204,3 +205,54 @@ async def test_preparations_wait_for_a_place_and_are_tried_again(parts: SimpleNa
     assert [started[0] for started in parts.launcher.started] == [jobs[0].id, jobs[1].id, jobs[0].id]
     (await handle_of(parts, jobs[1], 0)).end(Exit(Outcome.COMPLETED, report=REPORT))
     await handle_of(parts, jobs[2], 0)
+
+
+OUT_OF_MEMORY = Failure(FailureClass.OUT_OF_HOST_MEMORY, "out of memory at step 3", "use less")
+
+
+async def test_out_of_memory_is_the_same_job_with_smaller_micro_batches(parts: SimpleNamespace) -> None:
+    """All its retries are used up, which changes nothing: it is not tried again as it was."""
+    training = TrainingSpec(
+        batch=Batch(2, 4), compute=Compute(gradient_checkpointing=True), resources=Resources(device=DeviceKind.CPU)
+    )
+    job = await submit(parts.queue, JobSpec(max_retries=0), training=training)
+    await parts.queue.apply(job.id, PREPARED)
+    job = await parts.queue.apply(job.id, Placed(("cpu",), 30))
+    parts.attempts.start(job, ("cpu",))
+    (await handle_of(parts, job, 1)).end(Exit(Outcome.FAILED, OUT_OF_MEMORY, "checkpoint-2", 9, 0.5))
+    eased = await until(parts.queue, job, JobState.QUEUED)
+    assert eased.resolved.batch == Batch(1, 4)
+    assert eased.reason == Reason(
+        ReasonCode.LESS_MEMORY,
+        "out of memory at step 3; goes on with batch.micro_batch 2 → 1, each update in 4 parts",
+    )
+    assert eased.transitions[-1].reason == eased.reason
+    first = eased.attempts[0]
+    assert (first.failure, first.checkpoint, first.peak_memory_bytes) == (OUT_OF_MEMORY, "checkpoint-2", 9)
+    assert (first.micro_batch, first.step_seconds) == (2, 0.5)
+    # The new estimate is 12, and 30 did not suffice for twice the micro-batch.
+    assert eased.estimate is not None
+    assert eased.estimate.reserve_bytes == 30
+
+    job = await parts.queue.apply(job.id, Placed(("cpu",), 30))
+    assert (job.attempts[-1].micro_batch, job.attempts[-1].resumed_from) == (1, "checkpoint-2")
+    parts.attempts.start(job, ("cpu",))
+    (await handle_of(parts, job, 2)).end(Exit(Outcome.FAILED, OUT_OF_MEMORY))
+    failed = await until(parts.queue, job, JobState.FAILED)
+    assert failed.failure is not None
+    assert failed.failure.failure_class is FailureClass.OUT_OF_HOST_MEMORY
+
+
+async def test_a_stop_outranks_another_try(parts: SimpleNamespace) -> None:
+    training = TrainingSpec(batch=Batch(2, 4), resources=Resources(device=DeviceKind.CPU))
+    job = await submit(parts.queue, training=training)
+    await parts.queue.apply(job.id, PREPARED)
+    job = await parts.queue.apply(job.id, Placed(("cpu",), 30))
+    parts.launcher.stubborn = True
+    parts.attempts.start(job, ("cpu",))
+    handle = await handle_of(parts, job, 1)
+    await parts.queue.cancel(job.id, "client")
+    handle.end(Exit(Outcome.FAILED, OUT_OF_MEMORY))
+    ended = await until(parts.queue, job, JobState.CANCELLED)
+    # If it is retried, it goes on with less.
+    assert ended.resolved.batch == Batch(1, 4)

@@ -25,12 +25,12 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def test_training_and_preparation(run: RunDirectory, tmp_path: Path) -> None:
     job = fake_job(tmp_path, {}, prepared_directory="/state/prepared/abc", output_path="/out")
-    training = build(job, 1, ("GPU-a", "GPU-b"), 5, run, SETTINGS)
+    training = build(job, 1, ("GPU-a", "GPU-b"), run, SETTINGS)
     assert (list(training.rank_command), list(training.device_ids)) == (["train", "it"], ["GPU-a", "GPU-b"])
-    assert (training.memory_cap_bytes, training.prepared_directory) == (5, "/state/prepared/abc")
+    assert training.prepared_directory == "/state/prepared/abc"
     assert (training.output_path, training.job_id, training.protocol) == ("/out", job.id, 1)
     assert training.spec.data.train[0].path.endswith("rows.jsonl")
-    preparation = build(replace(job, output_path=""), 0, ("cpu",), 0, run, SETTINGS)
+    preparation = build(replace(job, output_path=""), 0, ("cpu",), run, SETTINGS)
     assert (list(preparation.rank_command), list(preparation.device_ids)) == (["prepare"], [""])
     assert preparation.output_path == str(run.output_path)
 

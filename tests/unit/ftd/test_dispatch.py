@@ -26,10 +26,10 @@ class FakeAttempts:
     """Starts nothing."""
 
     def __init__(self) -> None:
-        self.started: list[tuple[str, int]] = []
+        self.started: list[str] = []
 
-    def start(self, job: Job, devices: tuple[str, ...], memory_cap_bytes: int) -> None:
-        self.started.append((job.id, memory_cap_bytes))
+    def start(self, job: Job, devices: tuple[str, ...]) -> None:
+        self.started.append(job.id)
 
     def pids(self, job: Job) -> tuple[int, ...]:
         return ()
@@ -67,7 +67,7 @@ async def test_a_job_that_fits_is_placed_then_started(parts: SimpleNamespace) ->
     assert (job.state, job.attempts[0].devices, job.attempts[0].reserved_bytes) == (JobState.STARTING, ("cpu",), 12)
     await asyncio.sleep(0.05)
     # No cap on the CPU: the memory is the host's.
-    assert parts.attempts.started == [(job.id, 0)]
+    assert parts.attempts.started == [job.id]
 
 
 async def test_the_others_are_told_why_and_start_when_it_is_their_turn(parts: SimpleNamespace) -> None:

@@ -1,0 +1,71 @@
+"""What to change in a training that ran out of memory so that the same job can go on with less. Pure.
+
+The cheapest change first: half the micro-batch with twice the accumulation, which leaves every update as it was, then
+recomputation. It must never change what is trained: the rows of each update and their order stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ftd.records import Attempt, Failure, FailureClass, MemoryEstimate, MemoryTerm
+from ftd.spec import Cadence, DeviceKind, TrainingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """The training with one change, and the change in words."""
+
+    resolved: TrainingSpec
+    message: str
+
+
+def can_relieve(failure: Failure | None, device: DeviceKind | None) -> bool:
+    """Whether it is the training's own memory that did not suffice, on the device whose memory it trains in."""
+    if failure is None:
+        return False
+    own = FailureClass.OUT_OF_HOST_MEMORY if device is DeviceKind.CPU else FailureClass.OUT_OF_GPU_MEMORY
+    return failure.failure_class is own
+
+
+def relieve(training: TrainingSpec) -> Relief | None:
+    """The training with the next change that makes it smaller; None if there is none left."""
+    return _smaller_batches(training) or _recomputation(training)
+
+
+def kept(estimate: MemoryEstimate, attempt: Attempt) -> MemoryEstimate:
+    """An estimate that reserves no less than the attempt had: it was too low for that one, and may be for this one."""
+    missing = attempt.reserved_bytes - estimate.reserve_bytes
+    if missing <= 0:
+        return estimate
+    term = MemoryTerm("kept", missing, f"as attempt {attempt.number} had, which ran out of memory")
+    return replace(estimate, terms=(*estimate.terms, term), reserve_bytes=attempt.reserved_bytes)
+
+
+def _smaller_batches(training: TrainingSpec) -> Relief | None:
+    batch, evaluation = training.batch, training.evaluation
+    micro_batch = batch.micro_batch or 1
+    global_batch = batch.global_batch or micro_batch
+    per_device = global_batch // (training.resources.gpus or 1)
+    smaller = _largest_divisor(per_device, micro_batch // 2) if micro_batch > 1 else micro_batch
+    changed = replace(training, batch=replace(batch, micro_batch=smaller))
+    words = []
+    if smaller < micro_batch:
+        words.append(f"batch.micro_batch {micro_batch} → {smaller}, each update in {per_device // smaller} parts")
+    evaluated = evaluation.micro_batch or micro_batch
+    if evaluation.cadence not in (None, Cadence.NEVER) and evaluated > 1:
+        changed = replace(changed, evaluation=replace(evaluation, micro_batch=evaluated // 2))
+        words.append(f"evaluation.micro_batch {evaluated} → {evaluated // 2}")
+    return Relief(changed, " and ".join(words)) if words else None
+
+
+def _recomputation(training: TrainingSpec) -> Relief | None:
+    if training.compute.gradient_checkpointing:
+        return None
+    compute = replace(training.compute, gradient_checkpointing=True)
+    return Relief(replace(training, compute=compute), "compute.gradient_checkpointing on")
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    """The accumulation must stay whole: an update has `number` sequences on each device."""
+    return next(size for size in range(limit, 0, -1) if number % size == 0)
