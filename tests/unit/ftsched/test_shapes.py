@@ -17,6 +17,8 @@ SMALL = {
     "vocab_size": 1000,
 }
 GPT2 = {"n_embd": 256, "n_layer": 4, "n_head": 8, "vocab_size": 1000}
+BLOOM = {"hidden_size": 256, "n_layer": 4, "n_head": 8, "vocab_size": 1000}
+FALCON = {key: SMALL[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")}
 GPT_NEOX = {key: value for key, value in SMALL.items() if key != "num_key_value_heads"}
 QWEN_MOE = {**SMALL, "num_experts": 4, "moe_intermediate_size": 128, "decoder_sparse_step": 2, "mlp_only_layers": [1]}
 # Counted on models that transformers made from these configs.
@@ -33,6 +35,18 @@ COUNTED: dict[str, tuple[dict[str, Any], int]] = {
     "phi3": (SMALL, 2_742_528),
     "gpt2": (GPT2, 3_677_696),
     "gpt_neox": (GPT_NEOX, 2_620_928),
+    "granite": (SMALL, 2_742_528),
+    "phi": (SMALL, 2_225_128),
+    "glm": (SMALL, 4_714_752),
+    "glm4": (SMALL, 4_716_800),
+    "gpt_bigcode": (GPT2, 3_217_152),
+    "gpt_bigcode with a key for each head": ({**GPT2, "multi_query": False}, 3_677_696),
+    "falcon": (FALCON, 2_945_536),
+    "falcon of the second kind": ({**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}, 3_013_120),
+    "falcon in sequence": ({**FALCON, "multi_query": False, "bias": True, "parallel_attn": False}, 3_415_552),
+    "bloom": (BLOOM, 3_416_064),
+    "stablelm": (SMALL, 2_744_832),
+    "stablelm in parallel": ({**SMALL, "use_qkv_bias": True, "use_parallel_residual": True}, 2_744_320),
     "mixtral": ({**SMALL, "num_local_experts": 4}, 7_465_216),
     "qwen3_moe": (QWEN_MOE, 2_743_808),
     "qwen2_moe": ({**QWEN_MOE, "shared_expert_intermediate_size": 96}, 2_819_072),
@@ -45,6 +59,54 @@ def test_parameters_are_counted_exactly(name: str) -> None:
     shape = shape_of({"model_type": name.split()[0], **fields})
     assert shape.parameters == count
     assert shape.known
+
+
+# Published with the weights of each; their code is not transformers' own.
+PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
+    "chatglm": (
+        {
+            "hidden_size": 4096,
+            "ffn_hidden_size": 13696,
+            "num_layers": 28,
+            "num_attention_heads": 32,
+            "multi_query_group_num": 2,
+            "kv_channels": 128,
+            "padded_vocab_size": 65024,
+        },
+        6_243_584_000,
+    ),
+    "qwen": (
+        {
+            "hidden_size": 4096,
+            "intermediate_size": 22016,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "kv_channels": 128,
+            "vocab_size": 151936,
+        },
+        7_721_324_544,
+    ),
+    "baichuan": (
+        {
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "vocab_size": 125696,
+        },
+        7_505_973_248,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_models_with_code_of_their_own_have_the_parameters_they_are_published_with(name: str) -> None:
+    fields, count = PUBLISHED[name]
+    assert shape_of({"model_type": name, **fields}).parameters == count
+
+
+def test_what_somebody_counted_is_taken() -> None:
+    assert shape_of({"model_type": "novel", **SMALL}, 3_000_000).parameters == 3_000_000
 
 
 def test_experts_are_not_linear_modules() -> None:
