@@ -11,14 +11,13 @@ from dataclasses import replace
 
 from ftd.errors import Violation
 from ftd.records import MemoryEstimate
-from ftd.resolve import resolve
-from ftd.spec import DeviceKind, Freeze, Full, Qlora, Resources, TrainingSpec
+from ftd.spec import DeviceKind, Resources, TrainingSpec
 from ftsched.fit import suits
+from ftsched.fixes import Fix
 from ftsched.model import Ask, Device, Kind
 
-Estimator = Callable[[TrainingSpec], MemoryEstimate]
-# Shorter rows are seldom worth training on.
-SHORTEST_ADVISED = 512
+# What would make a training fit into so many bytes, the cheapest first.
+Fixer = Callable[[int], Sequence[Fix]]
 
 
 def device_kind(resources: Resources, devices: Sequence[Device]) -> DeviceKind:
@@ -47,7 +46,7 @@ def missing_devices(resources: Resources, kind: DeviceKind, devices: Sequence[De
 
 
 def too_large(
-    training: TrainingSpec, estimate: MemoryEstimate, devices: Sequence[Device], estimator: Estimator
+    training: TrainingSpec, estimate: MemoryEstimate, devices: Sequence[Device], fixes: Fixer
 ) -> Iterator[Violation]:
     """Whether a resolved training needs more memory than the devices it may run on have in all."""
     resources = training.resources
@@ -68,62 +67,18 @@ def too_large(
     terms = sorted(estimate.terms, key=lambda term: term.bytes, reverse=True)[:2]
     made_of = " and ".join(f"{term.name} {_gib(term.bytes)}" for term in terms)
     needs = f"needs about {_gib(ask.bytes_per_device)} on each device ({made_of}), but {has}"
-    yield Violation("training.resources", f"{needs}; {_advice(training, largest, estimator)}")
+    yield Violation("training.resources", f"{needs}; {_advice(fixes(largest))}")
 
 
-def _advice(training: TrainingSpec, limit: int, estimator: Estimator) -> str:
-    """The smallest set of changes that makes it fit, the ones that change the result least first."""
-    needed = estimator(training).reserve_bytes
-    names: list[str] = []
-    for change in (_smaller_micro_batch, _recomputation, _quantised, _shorter):
-        changed = change(training)
-        if changed is None or (less := estimator(changed[1]).reserve_bytes) >= needed:
-            continue
-        names.append(changed[0])
-        training, needed = changed[1], less
-        if needed <= limit:
-            return f"it would need {_gib(needed)} with {', '.join(names)}"
-    if not names:
+def _advice(fixes: Sequence[Fix]) -> str:
+    """What would be accepted: each fix with what the training would need then."""
+    if not fixes:
         return "accepted is a smaller model"
-    return f"even with {', '.join(names)} it would need {_gib(needed)}; accepted is a smaller model"
-
-
-Change = tuple[str, TrainingSpec] | None
-
-
-def _smaller_micro_batch(training: TrainingSpec) -> Change:
-    evaluation = training.evaluation
-    if training.batch.micro_batch == 1 and evaluation.micro_batch in (None, 1):
-        return None
-    small = replace(
-        training,
-        batch=replace(training.batch, micro_batch=1),
-        evaluation=replace(evaluation, micro_batch=evaluation.micro_batch and 1),
+    each = (
+        f"{_gib(fix.estimate.reserve_bytes)} with {', '.join(f'{one.field} {one.value}' for one in fix.settings)}"
+        for fix in fixes
     )
-    return "batch.micro_batch 1", small
-
-
-def _recomputation(training: TrainingSpec) -> Change:
-    if training.compute.gradient_checkpointing:
-        return None
-    compute = replace(training.compute, gradient_checkpointing=True)
-    return "compute.gradient_checkpointing true", replace(training, compute=compute)
-
-
-def _quantised(training: TrainingSpec) -> Change:
-    method = training.method
-    if isinstance(method, Qlora) or training.resources.device is None:
-        return None
-    model = replace(training.model, dtype=None) if isinstance(method, Full | Freeze) else training.model
-    qlora = Qlora(lora=None if isinstance(method, Full | Freeze) else method)
-    return "the method qlora", resolve(replace(training, model=model, method=qlora), training.resources.device, None)
-
-
-def _shorter(training: TrainingSpec) -> Change:
-    half = (training.data.max_length or 0) // 2
-    if half < SHORTEST_ADVISED:
-        return None
-    return f"data.max_length {half}", replace(training, data=replace(training.data, max_length=half))
+    return f"it would need {', or '.join(each)}"
 
 
 def _gib(size: int) -> str:

@@ -36,6 +36,7 @@ from ftd.spec import (
     TrainingSpec,
 )
 from ftd.validate import check
+from ftsched.fixes import Fix
 from ftsched.model import Device
 from ftsched.shapes import NotAModel, shape_of
 
@@ -84,11 +85,13 @@ class Intake:
         resolved = resolve(training, device, model)
         config = model.config if model else {}
 
-        def estimate(changed: TrainingSpec) -> MemoryEstimate:
-            return memory.estimate(changed, config, changed.data.max_length or 0)
+        longest = resolved.data.max_length or 0
 
-        needed = estimate(resolved)
-        if too_big := list(too_large(resolved, needed, devices, estimate)):
+        def fixes(fits_bytes: int) -> tuple[Fix, ...]:
+            return memory.fixes(resolved, config, longest, fits_bytes)
+
+        needed = memory.estimate(resolved, config, longest)
+        if too_big := list(too_large(resolved, needed, devices, fixes)):
             raise InvalidSpec(too_big)
         return Accepted(spec.name or default_name(resolved), spec.project or DEFAULT_PROJECT, resolved, needed)
 

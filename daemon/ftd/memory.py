@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftd.records import MemoryEstimate, MemoryTerm
-from ftd.spec import Cadence, Dpo, Dtype, Freeze, Lora, Method, Pretrain, Qlora, Stage, TrainingSpec
+from ftd.spec import Cadence, Dpo, Dtype, Freeze, Lora, Method, Pretrain, Qlora, QuantType, Stage, TrainingSpec
 from ftsched import estimate as arithmetic
 from ftsched import workload
+from ftsched.fixes import Fix, cheapest_fixes
 from ftsched.pace import token_operations
 from ftsched.shapes import shape_of
 from ftsched.storage import disk_bytes
@@ -18,17 +19,19 @@ _HOST_BYTES = 4 * 2**30
 _BYTES = {Dtype.FP32: 4, Dtype.BF16: 2, Dtype.FP16: 2}
 
 
-def estimate(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int) -> MemoryEstimate:
+def estimate(
+    training: TrainingSpec, config: Mapping[str, Any], sequence_length: int, parameters: int = 0
+) -> MemoryEstimate:
     """Memory per device for sequences of at most `sequence_length` tokens; what the spec itself asks for comes first.
 
-    `config` is the model's config.json, unused if the spec says `memory_bytes`. Raises ftsched.shapes.NotAModel if it
-    does not describe a decoder.
+    `config` is the model's config.json, unused if the spec says `memory_bytes`; `parameters` are the model's, if
+    somebody counted them. Raises ftsched.shapes.NotAModel if the config does not describe a decoder.
     """
     given = training.resources.memory_bytes
     if given is not None:
         terms = (MemoryTerm("given in the spec", given),)
         return MemoryEstimate(terms, given, given, "", 0.0, sequence_length, "given in the spec")
-    work, shape = workload_of(training, sequence_length), shape_of(config)
+    work, shape = workload_of(training, sequence_length), shape_of(config, parameters)
     found = arithmetic.estimate_shape(work, shape)
     return MemoryEstimate(
         terms=tuple(MemoryTerm(term.name, term.bytes, term.note) for term in found.terms),
@@ -44,11 +47,19 @@ def estimate(training: TrainingSpec, config: Mapping[str, Any], sequence_length:
     )
 
 
+def fixes(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int, fits_bytes: int) -> tuple[Fix, ...]:
+    """What would make the training fit into so many bytes, the cheapest first; nothing if the spec says its memory."""
+    if training.resources.memory_bytes is not None:
+        return ()
+    return cheapest_fixes(workload_of(training, sequence_length), shape_of(config), fits_bytes)
+
+
 def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
+    """What a resolved training does with rows of at most `sequence` tokens."""
     batch, resources = training.batch, training.resources
     gpus = resources.gpus or 1
     micro_batch = batch.micro_batch or 1
-    adapter = _adapter(training.method)
+    adapter, quantised = _adapter(training.method), training.method if isinstance(training.method, Qlora) else None
     evaluates = training.evaluation.cadence not in (None, Cadence.NEVER)
     # The trainers leave arithmetic in 16 bits to autocast, whatever the weights are.
     autocast = training.compute.precision in (Dtype.BF16, Dtype.FP16)
@@ -68,13 +79,14 @@ def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
         packed=bool(training.data.packing),
         eval_micro_batch=training.evaluation.micro_batch or micro_batch if evaluates else 0,
         # PEFT makes adapters fp32; TRL makes those on 4-bit weights 16 bit where the arithmetic is.
-        adapter_bytes=2 if isinstance(training.method, Qlora) and autocast else 4,
+        adapter_bytes=2 if quantised and autocast else 4,
         rank=adapter.rank or 0,
         targets=adapter.target_modules,
         dropout=bool(adapter.dropout),
         dora=bool(adapter.dora),
         saved_modules=len(adapter.modules_to_save),
-        double_quant=bool(training.method.double_quant) if isinstance(training.method, Qlora) else True,
+        quantization="fp4" if quantised and quantised.quant_type is QuantType.FP4 else "nf4",
+        double_quant=bool(quantised.double_quant) if quantised else True,
         trained_layers=(training.method.trainable_layers or 0) if isinstance(training.method, Freeze) else 0,
     )
 

@@ -299,7 +299,7 @@ def test_a_smaller_micro_batch_is_advised_where_it_is_enough(host: Host) -> None
     small = host.intake().accept(host.spec(), (CPU,)).estimate.reserve_bytes
     device = replace(CPU, total_bytes=(large + small) // 2)
     [text] = host.refusals(host.spec(batch=Batch(micro_batch=16)), (device,)).values()
-    assert text.endswith(f"it would need {small / GIB:.1f} GiB with batch.micro_batch 1")
+    assert "GiB with batch.micro_batch 8, or " in text
 
 
 def test_pretraining_needs_no_template(host: Host) -> None:

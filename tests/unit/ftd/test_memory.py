@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ftd.memory import estimate
+from ftd.memory import estimate, fixes
 from ftd.records import MemoryTerm
 from ftd.resolve import resolve
 from ftd.spec import (
@@ -109,6 +109,20 @@ def test_memory_that_is_given_is_taken_as_it_is() -> None:
     assert found.reserve_bytes == 7 * GIB
     assert found.terms == (MemoryTerm("given in the spec", 7 * GIB),)
     assert found.basis == "given in the spec"
+
+
+def test_what_would_make_it_fit_is_said_in_fields_of_the_spec() -> None:
+    kept = Compute(gradient_checkpointing=False)
+    limit = reserve(batch=Batch(micro_batch=2), compute=kept) + GIB
+    found = fixes(resolved(batch=Batch(micro_batch=8), compute=kept), LLAMA, 2048, limit)
+    assert [(one.field, one.value) for one in found[0].settings] == [("batch.micro_batch", "2")]
+    assert all(fix.estimate.reserve_bytes <= limit for fix in found)
+    assert fixes(resolved(resources=Resources(memory_bytes=7 * GIB)), LLAMA, 2048, GIB) == ()
+
+
+def test_parameters_that_were_counted_narrow_the_estimate_of_an_unknown_model() -> None:
+    novel = {**LLAMA, "model_type": "novel"}
+    assert estimate(resolved(), novel, 2048, 8_030_261_248).uncertainty < estimate(resolved(), novel, 2048).uncertainty
 
 
 def test_the_estimate_says_what_it_rests_on() -> None:
