@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ftclient.client import Client as Client
+    from ftclient.enums import JobState as JobState
     from ftclient.errors import AlreadyExists as AlreadyExists
     from ftclient.errors import Ambiguous as Ambiguous
     from ftclient.errors import ApiError as ApiError
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from ftclient.events import Event as Event
     from ftclient.events import LogLine as LogLine
     from ftclient.events import StepMetrics as StepMetrics
+    from ftclient.results import Explanation as Explanation
     from ftclient.results import Job as Job
-    from ftclient.results import JobState as JobState
     from ftclient.results import Plan as Plan
     from ftclient.specfile import load_spec as load_spec
 
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "client": ("Client",),
+    "enums": ("JobState",),
     "errors": (
         "AlreadyExists",
         "Ambiguous",
@@ -70,7 +72,7 @@ _HOMES = {
         "WrongState",
     ),
     "events": ("EvaluationMetrics", "Event", "LogLine", "StepMetrics"),
-    "results": ("Job", "JobState", "Plan"),
+    "results": ("Explanation", "Job", "Plan"),
     "specfile": ("load_spec",),
 }
 _MODULES = {name: f"ftclient.{module}" for module, names in _HOMES.items() for name in names}

@@ -28,9 +28,11 @@ from finetuned.v1 import (
 )
 from ftclient import units
 from ftclient.connection import Connection, default_addresses
+from ftclient.enums import JobState
 from ftclient.errors import DeadlineExceeded, JobCancelled, JobFailed, WaitTimeout
 from ftclient.events import Event, LogLine
-from ftclient.results import Artifact, DataReport, Host, Job, JobState, Plan, QueuedJob
+from ftclient.host import Host, ProjectUse, QueuedJob
+from ftclient.results import Artifact, DataReport, Explanation, Job, Plan
 from ftclient.wire import read, read_event
 
 R = TypeVar("R")
@@ -43,6 +45,7 @@ LOG_TAIL = 20
 PAGE = 100
 
 _jobs = job_service_pb2
+_host = host_service_pb2
 _ENDED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 Spec = job_pb2.JobSpec | Mapping[str, Any]
 
@@ -94,6 +97,10 @@ class Client:
         """The job with everything known of it. Raises NotFound, Ambiguous."""
         return read(Job, self._read(_job_method("GetJob"), _jobs.GetJobRequest(job=_ref(job)), timeout).job)
 
+    def explain(self, job: str | Job, *, timeout: float | None = None) -> Explanation:
+        """Why the job is where it is: what each device says to it, what puts it at its place, when it will start."""
+        return read(Explanation, self._read(_job_method("ExplainJob"), _jobs.ExplainJobRequest(job=_ref(job)), timeout))
+
     def list(
         self,
         *,
@@ -125,11 +132,12 @@ class Client:
         *,
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
+        front: bool | None = None,
         timeout: float | None = None,
     ) -> Job:
-        """Changes the priority, or replaces all labels; what is None stays."""
-        request = _jobs.UpdateJobRequest(job=_ref(job), priority=priority or 0, labels=labels or {})
-        given = {"priority": priority, "labels": labels}
+        """Changes the priority, replaces all labels, or moves it before all others of its priority; None stays."""
+        given = {"priority": priority, "labels": labels, "front": front}
+        request = _jobs.UpdateJobRequest(job=_ref(job), priority=priority or 0, labels=labels or {}, front=bool(front))
         request.update_mask.paths.extend(name for name, value in given.items() if value is not None)
         return self._change("UpdateJob", request, timeout)
 
@@ -141,9 +149,17 @@ class Client:
         """Saves a checkpoint, gives the devices back and holds the job."""
         return self._change("PauseJob", _jobs.PauseJobRequest(job=_ref(job)), timeout)
 
+    def hold(self, job: str | Job, *, timeout: float | None = None) -> Job:
+        """Keeps a job that waits from starting. Raises WrongState if it runs: this never stops a training."""
+        return self._change("PauseJob", _jobs.PauseJobRequest(job=_ref(job), only_waiting=True), timeout)
+
     def resume(self, job: str | Job, *, timeout: float | None = None) -> Job:
         """Queues a paused job again; it goes on from its checkpoint."""
         return self._change("ResumeJob", _jobs.ResumeJobRequest(job=_ref(job)), timeout)
+
+    def release(self, job: str | Job, *, timeout: float | None = None) -> Job:
+        """Ends a hold: `resume`, by the name that goes with `hold`."""
+        return self.resume(job, timeout=timeout)
 
     def retry(self, job: str | Job, *, timeout: float | None = None) -> Job:
         """Queues a failed or cancelled job again, from its newest complete checkpoint."""
@@ -219,14 +235,27 @@ class Client:
 
     def host(self, *, timeout: float | None = None) -> Host:
         """The daemon's host and its devices."""
-        method = _method(host_service_pb2_grpc.HostServiceStub, "GetHost")
-        return read(Host, self._read(method, host_service_pb2.GetHostRequest(), timeout))
+        return read(Host, self._read(_host_method("GetHost"), _host.GetHostRequest(), timeout))
 
     def queue(self, *, timeout: float | None = None) -> tuple[QueuedJob, ...]:
         """The jobs that wait, in the order they will be tried, each with its reason."""
-        method = _method(host_service_pb2_grpc.HostServiceStub, "GetQueue")
-        answer = self._read(method, host_service_pb2.GetQueueRequest(), timeout)
+        answer = self._read(_host_method("GetQueue"), _host.GetQueueRequest(), timeout)
         return tuple(read(QueuedJob, job) for job in answer.jobs)
+
+    def projects(self, *, timeout: float | None = None) -> tuple[ProjectUse, ...]:
+        """Each project with what it holds, has had and may have."""
+        answer = self._read(_host_method("ListProjects"), _host.ListProjectsRequest(), timeout)
+        return tuple(read(ProjectUse, project) for project in answer.projects)
+
+    def quarantine_device(self, device: str, *, reason: str, timeout: float | None = None) -> None:
+        """Starts nothing on the device any more; jobs on it go on. `device` is an id, or as in "GPU 2"."""
+        request = _host.QuarantineDeviceRequest(device=device, reason=reason)
+        self._connection.call(_host_method("QuarantineDevice"), request, timeout=timeout, repeatable=False)
+
+    def release_device(self, device: str, *, timeout: float | None = None) -> None:
+        """Ends a device's quarantine, whoever began it."""
+        request = _host.ReleaseDeviceRequest(device=device)
+        self._connection.call(_host_method("ReleaseDevice"), request, timeout=timeout, repeatable=False)
 
     def data_report(self, job: str | Job, *, timeout: float | None = None) -> DataReport:
         """What the preparation found in the job's data, with the rows it dropped. Raises NotPrepared."""
@@ -272,6 +301,10 @@ def _method(stub: Callable[[Any], Any], name: str) -> Callable[[Any], Callable[.
 
 def _job_method(name: str) -> Callable[[Any], Callable[..., Any]]:
     return _method(job_service_pb2_grpc.JobServiceStub, name)
+
+
+def _host_method(name: str) -> Callable[[Any], Callable[..., Any]]:
+    return _method(host_service_pb2_grpc.HostServiceStub, name)
 
 
 def _records(

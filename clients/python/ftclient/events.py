@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ftclient.results import DataReport, Failure, Outcome, Phase, Record
+from ftclient.enums import Outcome, Phase
+from ftclient.results import DataReport, Failure, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class AttemptEnded(Record):
     failure: Failure | None
     checkpoint: str
     peak_memory_bytes: int
+    step_seconds: float
 
 
 Kind = (

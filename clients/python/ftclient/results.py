@@ -10,125 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum, auto
 from typing import TYPE_CHECKING, Any
+
+from ftclient.enums import (
+    ArtifactKind,
+    DependencyCondition,
+    FailureClass,
+    Format,
+    JobState,
+    Outcome,
+    Phase,
+    ReasonCode,
+)
 
 if TYPE_CHECKING:
     from finetuned.v1.job_pb2 import JobSpec
     from finetuned.v1.training_pb2 import TrainingSpec
-
-
-class JobState(StrEnum):
-    """Where a job is in its life."""
-
-    UNKNOWN = auto()
-    PREPARING = auto()
-    QUEUED = auto()
-    STARTING = auto()
-    RUNNING = auto()
-    STOPPING = auto()
-    PAUSED = auto()
-    SUCCEEDED = auto()
-    FAILED = auto()
-    CANCELLED = auto()
-
-    @property
-    def finished(self) -> bool:
-        """Whether a job in this state has ended."""
-        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
-
-
-class ReasonCode(StrEnum):
-    """Why a job is in its state, for machines."""
-
-    UNKNOWN = auto()
-    SUBMITTED = auto()
-    PREPARED = auto()
-    BEHIND_OTHER_JOBS = auto()
-    NOT_ENOUGH_FREE_MEMORY = auto()
-    NOT_ENOUGH_FREE_DEVICES = auto()
-    FOREIGN_PROCESS = auto()
-    PINNED_DEVICES_BUSY = auto()
-    PLACED = auto()
-    STARTED = auto()
-    HELD = auto()
-    RESUMED = auto()
-    PAUSE_REQUESTED = auto()
-    CANCEL_REQUESTED = auto()
-    RETRY = auto()
-    COMPLETED = auto()
-    FAILED = auto()
-    DEVICE_MISSING = auto()
-
-
-class Phase(StrEnum):
-    """What a job is busy with inside a state."""
-
-    UNKNOWN = auto()
-    READING_DATA = auto()
-    TOKENIZING = auto()
-    LOADING_MODEL = auto()
-    TRAINING = auto()
-    EVALUATING = auto()
-    SAVING = auto()
-    EXPORTING = auto()
-
-
-class Outcome(StrEnum):
-    """How an attempt ended."""
-
-    UNKNOWN = auto()
-    COMPLETED = auto()
-    STOPPED = auto()
-    FAILED = auto()
-
-
-class FailureClass(StrEnum):
-    """Why something failed; the class says what to do about it."""
-
-    UNKNOWN = auto()
-    OUT_OF_GPU_MEMORY = auto()
-    OUT_OF_HOST_MEMORY = auto()
-    DATA_INVALID = auto()
-    MODEL_LOAD = auto()
-    LOSS_DIVERGED = auto()
-    DISK_FULL = auto()
-    COLLECTIVE_TIMEOUT = auto()
-    WORKER_KILLED = auto()
-    WORKER_LOST = auto()
-    PREEMPTED = auto()
-    DEADLINE_EXCEEDED = auto()
-    TRACKER = auto()
-    INTERNAL = auto()
-
-
-class Format(StrEnum):
-    """Shape of a data row."""
-
-    UNKNOWN = auto()
-    ALPACA = auto()
-    SHAREGPT = auto()
-    MESSAGES = auto()
-    PROMPT_COMPLETION = auto()
-    TEXT = auto()
-    PREFERENCE = auto()
-
-
-class DeviceKind(StrEnum):
-    """Kind of device."""
-
-    UNKNOWN = auto()
-    GPU = auto()
-    CPU = auto()
-
-
-class ArtifactKind(StrEnum):
-    """What an artifact is."""
-
-    UNKNOWN = auto()
-    ADAPTER = auto()
-    MODEL = auto()
-    CHECKPOINT = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +66,11 @@ class Transition(Record):
 
 @dataclass(frozen=True, slots=True)
 class Attempt(Record):
-    """One start of the training processes, numbered from 1. It runs while `end_time` is None."""
+    """One start of the training processes, numbered from 1. It runs while `end_time` is None.
+
+    A `probe` only measures. `micro_batch` and `gradient_checkpointing` are what it ran with, `estimated_bytes` what the
+    estimate said when it was started, `step_seconds` the mean over its steps, 0 if it made none.
+    """
 
     number: int
     devices: tuple[str, ...]
@@ -181,6 +82,11 @@ class Attempt(Record):
     checkpoint: str
     reserved_bytes: int
     peak_memory_bytes: int
+    probe: bool
+    micro_batch: int
+    gradient_checkpointing: bool
+    estimated_bytes: int
+    step_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +117,11 @@ class MemoryTerm(Record):
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate(Record):
-    """Memory a job will need on each device; `uncertainty` is a share of `peak_bytes`."""
+    """Memory a job will need on each device; `uncertainty` is a share of `peak_bytes`.
+
+    `host_bytes` and `disk_bytes` are reserved once for the whole job. `token_operations` are the floating-point
+    operations of training on one token, 0 where unknown.
+    """
 
     terms: tuple[MemoryTerm, ...]
     peak_bytes: int
@@ -220,6 +130,35 @@ class MemoryEstimate(Record):
     uncertainty: float
     sequence_length: int
     basis: str
+    host_bytes: int
+    disk_bytes: int
+    token_operations: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast(Record):
+    """When a waiting job is expected to start: if all goes faster than estimated, as estimated, and slower."""
+
+    earliest: datetime
+    expected: datetime
+    latest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Duration(Record):
+    """How long a job takes from its start, without waiting; `uncertainty` is a share of `seconds`."""
+
+    seconds: float
+    uncertainty: float
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency(Record):
+    """A job that must have ended first, and how; the condition None is `ok`."""
+
+    job: str
+    condition: DependencyCondition | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +231,8 @@ class Job(Record):
     end_time: datetime | None
     revision: int
     run_directory: str
+    dependencies: tuple[Dependency, ...]
+    front: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,71 +244,58 @@ class Violation(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Fix(Record):
+    """A change of a spec that makes it need less: in words, what to set by path into JobSpec, what it needs then."""
+
+    description: str
+    changes: Mapping[str, str]
+    estimate: MemoryEstimate | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan(Record):
-    """What submitting a spec would do. With violations the rest is empty."""
+    """What submitting a spec would do. With violations the rest is empty.
+
+    It would start on `devices` now, or wait for `wait_reason` until `forecast`. `fixes`, the cheapest first, are there
+    if no device of the host could ever hold it. `total_steps` and `tokens` are 0 as long as the data is not known.
+    """
 
     violations: tuple[Violation, ...]
     resolved: TrainingSpec | None
     estimate: MemoryEstimate | None
     devices: tuple[str, ...]
     wait_reason: Reason | None
+    forecast: Forecast | None
+    total_steps: int
+    tokens: int
+    duration: Duration | None
+    fixes: tuple[Fix, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceUse(Record):
-    """A job on a device, or (`job` is empty) a process that is not the daemon's."""
+class DeviceVerdict(Record):
+    """Whether a device could take a job now; `label` is its name for people, `message` has the numbers."""
 
-    job: str
-    pid: int
-    process_name: str
-    used_bytes: int
-    reserved_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Device(Record):
-    """A GPU, or the CPU with the host's memory (index -1)."""
-
-    id: str
-    kind: DeviceKind
-    name: str
-    index: int
-    total_bytes: int
-    used_bytes: int
-    reserved_bytes: int
-    uses: tuple[DeviceUse, ...]
-    utilization_percent: int | None
-    temperature_celsius: int | None
+    device: str
+    label: str
+    fits: bool
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Host(Record):
-    """The daemon's host."""
+class Explanation(Record):
+    """Why a job is where it is. `position` is 0 if it does not wait for devices.
 
-    hostname: str
-    version: str
-    start_time: datetime
-    devices: tuple[Device, ...]
-    state_directory: str
-    state_free_bytes: int
-    inventory: str
-    jobs_by_state: Mapping[str, int]
+    `order` is what puts it at its place, the strongest first; the job is without transitions and resolved spec.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class QueuedJob(Record):
-    """A job that waits, and why."""
-
-    job: str
-    name: str
-    project: str
-    priority: int
-    position: int
-    queue_time: datetime
-    reason: Reason | None
+    job: Job
     waits_for: tuple[str, ...]
-    devices: int
-    bytes_per_device: int
+    position: int
+    forecast: Forecast | None
+    duration: Duration | None
+    order: tuple[str, ...]
+    devices: tuple[DeviceVerdict, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from ftctl.text import NOTHING, age, clock, duration, number, size
 
 if TYPE_CHECKING:
     from ftclient import Job, Plan
-    from ftclient.results import Artifact, Attempt, DataReport, Device, Host, MemoryEstimate, QueuedJob, Reason
+    from ftclient.host import Device, Host, QueuedJob
+    from ftclient.results import Artifact, Attempt, DataReport, MemoryEstimate, Reason
 
 _CSV = ("id", "name", "project", "state", "phase", "step", "total_steps", "loss", "priority", "create_time")
 

@@ -18,7 +18,7 @@ from finetuned.v1 import (
     job_service_pb2,
     training_pb2,
 )
-from ftclient import events, results, wire
+from ftclient import enums, events, host, results, wire
 
 MODULES = (
     job_pb2,
@@ -30,14 +30,19 @@ MODULES = (
     training_pb2,
 )
 # Records whose message has another name, and fields that stand in the stream's frame instead.
-MESSAGES = {"Plan": "PlanJobResponse", "Host": "GetHostResponse", "Event": "TrainingEvent"}
+MESSAGES = {
+    "Plan": "PlanJobResponse",
+    "Explanation": "ExplainJobResponse",
+    "Host": "GetHostResponse",
+    "Event": "TrainingEvent",
+}
 NOT_IN_MESSAGE = {"Event": {"seq", "kind"}, "LogLine": {"seq"}}
 IN_MESSAGE_ONLY = {"Event": {"started", "phase", "step", "evaluation", "checkpoint", "data", "notice", "ended"}}
-ENUMS = [e for _, e in getmembers(results, isclass) if issubclass(e, StrEnum) and e is not StrEnum]
+ENUMS = [e for _, e in getmembers(enums, isclass) if issubclass(e, StrEnum) and e is not StrEnum]
 
 
 def records() -> list[Any]:
-    found = [c for module in (results, events) for _, c in getmembers(module, isclass) if is_dataclass(c)]
+    found = [c for module in (results, host, events) for _, c in getmembers(module, isclass) if is_dataclass(c)]
     return [c for c in dict.fromkeys(found) if c is not results.Record]
 
 
@@ -66,7 +71,7 @@ def test_reading_a_job() -> None:
     message.transitions.add(to_state=job_pb2.JOB_STATE_PREPARING, actor="client").time.seconds = START
     found = wire.read(results.Job, message)
     assert found.proto is message
-    assert found.state is results.JobState.RUNNING
+    assert found.state is enums.JobState.RUNNING
     assert found.create_time == datetime.fromtimestamp(START, UTC)
     assert found.end_time is None
     assert found.labels == {"team": "cx"}
@@ -84,4 +89,4 @@ def test_a_value_that_this_client_does_not_know() -> None:
     message.reason.code = 999
     found = wire.read(results.Job, message)
     assert found.reason is not None
-    assert found.reason.code is results.ReasonCode.UNKNOWN
+    assert found.reason.code is enums.ReasonCode.UNKNOWN
