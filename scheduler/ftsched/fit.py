@@ -1,32 +1,72 @@
-"""Where a job fits: the room of each device, what each can offer to an ask, and which devices to take.
+"""Where a job fits: the room of each device, and the one check of whether it can take a job now.
 
-The offers are the only judgement of a device: the placement picks from them and `ftsched.reasons` explains them, so a
-reason can never disagree with the check that refused. Pure; nothing here changes its arguments.
+`lack` is the only judgement of a device: the placement asks it of slots, the reasons ask it of rooms, so a reason can
+never disagree with the check that refused. Nothing here chooses between devices that fit, and nothing here reads a
+clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from itertools import groupby
+from math import inf
+from typing import NamedTuple
 
-from ftsched.model import Ask, Device, Holding, Snapshot
+from ftsched.model import Ask, Device, Holding, Kind, Needs, Snapshot
+
+UNLIMITED = 1 << 60
+NOTHING = Needs()
+PLENTY = Needs(UNLIMITED, UNLIMITED, UNLIMITED)
 
 
-@dataclass(frozen=True, slots=True)
+class Slot(NamedTuple):
+    """What the check looks at of a device. Devices with equal slots are as good as each other."""
+
+    kind: Kind
+    name: str
+    total_bytes: int
+    fit: bool
+    free_bytes: int
+    jobs: int
+    # How many more jobs it takes.
+    open: int
+
+
+class Lack(Enum):
+    """Why a device cannot take a job now."""
+
+    UNFIT = auto()
+    SLOT = auto()
+    MEMORY = auto()
+    KEPT = auto()
+
+
+@dataclass(slots=True)
+class Kept:
+    """A place on a device that is kept for a blocked job: others may use what it spares, or all of it until then."""
+
+    job: str
+    until: float
+    spare_bytes: int
+    spare_jobs: int
+
+
+@dataclass(slots=True)
 class Room:
-    """One device with what is spoken for.
+    """One device with what is spoken for, during one plan.
 
     `outside_bytes` is in use but not by jobs of ours. `held_bytes` counts each job of ours with what it was promised or
     what it uses, whichever is more: a young job has not grown into its promise, a wrong estimate has outgrown it.
+    `closed`: a job on it wants to be alone.
     """
 
     device: Device
-    outside_bytes: int
-    held_bytes: int
-    jobs: tuple[str, ...]
-    kept_for: str = ""
+    outside_bytes: int = 0
+    held_bytes: int = 0
+    jobs: tuple[str, ...] = ()
+    closed: bool = False
+    kept: Kept | None = None
 
     @property
     def free_bytes(self) -> int:
@@ -38,110 +78,169 @@ class Room:
         """What could be promised if all jobs of ours ended."""
         return max(0, self.device.total_bytes - self.outside_bytes)
 
-    def take(self, job: str, size: int) -> Room:
-        """The room after the job was promised `size` bytes."""
-        return replace(self, held_bytes=self.held_bytes + size, jobs=(*self.jobs, job))
+    @property
+    def open(self) -> int:
+        """How many more jobs it takes."""
+        if self.closed:
+            return 0
+        limit = self.device.max_jobs
+        return UNLIMITED if limit is None else max(0, limit - len(self.jobs))
+
+    def slot(self, ends: float = -inf) -> Slot:
+        """As a job sees it that is over at `ends`: a place that is kept from then on is free for it until then."""
+        device, free, places = self.device, self.free_bytes, self.open
+        if self.kept and ends > self.kept.until:
+            free, places = min(free, self.kept.spare_bytes), min(places, self.kept.spare_jobs)
+        return Slot(
+            device.kind,
+            device.name,
+            device.total_bytes,
+            not device.unfit,
+            free if places else 0,
+            len(self.jobs),
+            places,
+        )
+
+    def put(self, job: str, ask: Ask, size: int, ends: float) -> None:
+        """Promises `size` bytes to a job that is over at `ends`."""
+        self.held_bytes += size
+        self.jobs = (*self.jobs, job)
+        self.closed = self.closed or ask.exclusive
+        if self.kept and ends > self.kept.until:
+            self.kept.spare_bytes -= size
+            self.kept.spare_jobs -= 1
+
+    def drop(self, job: str, ask: Ask, size: int) -> None:
+        """The job ended and gave back what was counted for it."""
+        self.held_bytes -= size
+        self.jobs = tuple(each for each in self.jobs if each != job)
+        self.closed = self.closed and not ask.exclusive
 
 
-class Lack(Enum):
-    """Why a device cannot take a job now."""
-
-    MEMORY = auto()
-    SLOT = auto()
-    KEPT = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What one device that suits an ask can give it: `lack` is None if it can take the job now."""
-
-    room: Room
-    lack: Lack | None
-    short_bytes: int
-    short_slots: int
-    # Jobs of ours that end make it fit; false if memory outside our control must come back first.
-    ours_to_free: bool
-
-
-def survey(snapshot: Snapshot) -> dict[str, Room]:
-    """The room of each device by id, in the order of the snapshot."""
-    on: dict[str, list[Holding]] = {device.id: [] for device in snapshot.devices}
-    for holding in snapshot.holding:
-        for device_id in holding.devices:
-            if device_id in on:
-                on[device_id].append(holding)
-    return {device.id: _room(device, on[device.id]) for device in snapshot.devices}
-
-
-def _room(device: Device, holdings: Sequence[Holding]) -> Room:
-    used = [holding.used_bytes.get(device.id, 0) for holding in holdings]
-    return Room(
-        device=device,
-        # Our processes and the device are not read at the same instant, so ours may add up to more.
-        outside_bytes=max(0, device.used_bytes - sum(used)),
-        held_bytes=sum(max(h.reserved_bytes, u) for h, u in zip(holdings, used, strict=True)),
-        jobs=tuple(h.job for h in holdings),
-    )
+def able(card: Device | Slot, ask: Ask) -> bool:
+    """Whether a device of this kind, size and model could run the job if it were empty and fit."""
+    if card.kind != ask.kind or card.total_bytes < ask.bytes_per_device:
+        return False
+    return not ask.models or card.name in ask.models
 
 
 def suits(device: Device, ask: Ask) -> bool:
-    """Whether the device could run the job if it were empty."""
-    allowed = not ask.pinned or device.id in ask.pinned
-    return device.kind == ask.kind and allowed and device.total_bytes >= ask.bytes_per_device
+    """Whether the device could run the job if it were empty and fit."""
+    return able(device, ask) and (not ask.pinned or device.id in ask.pinned)
 
 
-def offers(rooms: Iterable[Room], ask: Ask) -> tuple[Offer, ...]:
-    """What each device that suits the ask offers."""
-    return tuple(_offer(room, ask) for room in rooms if suits(room.device, ask))
+def lack(slot: Slot, ask: Ask) -> Lack | None:
+    """Why a device that suits the ask cannot take it now; None: it can."""
+    if not slot.fit:
+        return Lack.UNFIT
+    if slot.open < 1 or (ask.exclusive and slot.jobs):
+        return Lack.SLOT
+    return Lack.MEMORY if slot.free_bytes < ask.bytes_per_device else None
 
 
-def _offer(room: Room, ask: Ask) -> Offer:
-    limit = room.device.max_jobs
-    short_slots = 0 if limit is None else max(0, len(room.jobs) + 1 - limit)
-    short_bytes = max(0, ask.bytes_per_device - room.free_bytes)
-    lack = None
-    if short_slots:
-        lack = Lack.SLOT
-    elif short_bytes:
-        lack = Lack.MEMORY
-    elif room.kept_for:
-        lack = Lack.KEPT
-    return Offer(room, lack, short_bytes, short_slots, room.own_bytes >= ask.bytes_per_device)
+def room_lack(room: Room, ask: Ask, ends: float) -> Lack | None:
+    """The same of a room: KEPT if nothing but a place kept for another job refuses."""
+    if found := lack(room.slot(), ask):
+        return found
+    return Lack.KEPT if lack(room.slot(ends), ask) else None
 
 
-def choose(found: Iterable[Offer], count: int) -> tuple[Offer, ...]:
-    """The best `count` devices of one host that can take the job now, or none.
+@dataclass(slots=True)
+class Node:
+    """One host with the rooms of its devices, during one plan.
 
-    Idle devices go first, since trainings that share one slow each other down; among equals the one with the least
-    memory to spare, which leaves the large gaps to large jobs.
+    `capacity` and `left` are CPU in thousandths of a core, memory and disk in bytes. `kept_left` is what jobs may take
+    that are not over when the place on this host is kept for another one.
     """
-    return _gang((o for o in found if o.lack is None), count)
+
+    host: str
+    index: int
+    rooms: list[Room] = field(default_factory=list)
+    capacity: Needs = PLENTY
+    left: tuple[int, int, int] = (UNLIMITED, UNLIMITED, UNLIMITED)
+    kept_left: tuple[int, int, int] | None = None
+    # How fast the devices talk to each other, by their places in `rooms`; empty where nobody says.
+    links: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        """Whether a place on it is kept for a blocked job."""
+        return self.kept_left is not None
+
+    def left_for(self, ends: float) -> tuple[int, int, int]:
+        """What a job may take of the host that is over at `ends`."""
+        if self.kept_left is None or ends <= self.until:
+            return self.left
+        cpu, memory, disk = self.kept_left
+        return (min(cpu, self.left[0]), min(memory, self.left[1]), min(disk, self.left[2]))
+
+    @property
+    def until(self) -> float:
+        """When the first of the places that are kept on it is needed."""
+        return min((room.kept.until for room in self.rooms if room.kept), default=inf)
+
+    def take(self, needs: Needs, ends: float) -> None:
+        """Promises a job its part of the host."""
+        if self.kept_left is not None and ends > self.until:
+            self.kept_left = less(self.kept_left, needs)
+        self.left = less(self.left, needs)
 
 
-def nearest(found: Iterable[Offer], count: int) -> tuple[Offer, ...]:
-    """The `count` devices of one host that the end of jobs of ours frees with the least to wait for, or none."""
-    return _gang((o for o in found if o.ours_to_free), count)
+def less(left: tuple[int, int, int], needs: Needs, sign: int = 1) -> tuple[int, int, int]:
+    """What is left after the needs were taken, or with -1 given back."""
+    cpu, memory, disk = left
+    return (cpu - sign * needs.cpu_milli, memory - sign * needs.memory_bytes, disk - sign * needs.disk_bytes)
 
 
-def closest(found: Iterable[Offer], count: int) -> tuple[Offer, ...]:
-    """The `count` devices of one host that lack the least, whoever has it, or none."""
-    return _gang(found, count)
+def has(left: tuple[int, int, int], needs: Needs) -> bool:
+    """Whether so much is left."""
+    if needs is NOTHING or needs == NOTHING:
+        return True
+    wanted = (needs.cpu_milli, needs.memory_bytes, needs.disk_bytes)
+    return all(need <= there for need, there in zip(wanted, left, strict=True) if need)
 
 
-def _gang(found: Iterable[Offer], count: int) -> tuple[Offer, ...]:
-    ranked = sorted(found, key=lambda o: (o.room.device.host, *_rank(o)))
-    hosts = (tuple(of_host)[:count] for _, of_host in groupby(ranked, key=lambda o: o.room.device.host))
-    whole = [gang for gang in hosts if len(gang) == count]
-    return min(whole, key=lambda gang: [_rank(o) for o in gang], default=())
+def counted(holding: Holding, device: str) -> int:
+    """What a job counts for on one of its devices: its promise, or what it uses if that is more."""
+    return max(holding.reserved_bytes, holding.used_bytes.get(device, 0))
 
 
-def _rank(offer: Offer) -> tuple[int, int, int, int, int, str]:
-    room = offer.room
-    return (
-        offer.short_slots,
-        offer.short_bytes,
-        len(room.jobs),
-        room.free_bytes,
-        room.device.index,
-        room.device.id,
-    )
+def survey(snapshot: Snapshot) -> list[Node]:
+    """The hosts with their rooms, hosts and devices in the order of the snapshot."""
+    capacity = {host.id: host.capacity for host in snapshot.hosts}
+    nodes: dict[str, Node] = {}
+    rooms: dict[str, Room] = {}
+    for device in snapshot.devices:
+        node = nodes.get(device.host)
+        if node is None:
+            node = nodes[device.host] = Node(device.host, len(nodes))
+            if device.host in capacity:
+                node.capacity = capacity[device.host]
+                node.left = less((0, 0, 0), node.capacity, -1)
+        rooms[device.id] = room = Room(device, device.used_bytes)
+        node.rooms.append(room)
+    for holding in snapshot.holding:
+        _hold(holding, nodes, rooms)
+    for room in rooms.values():
+        # Our processes and the device are not read at the same instant, so ours may add up to more.
+        room.outside_bytes = max(0, room.outside_bytes)
+    for node in nodes.values():
+        node.links = _links(node.rooms)
+    return list(nodes.values())
+
+
+def _hold(holding: Holding, nodes: dict[str, Node], rooms: dict[str, Room]) -> None:
+    on = [rooms[device] for device in holding.devices if device in rooms]
+    for room in on:
+        room.put(holding.job, holding.ask, counted(holding, room.device.id), inf)
+        room.outside_bytes -= holding.used_bytes.get(room.device.id, 0)
+    if holding.ask.host != NOTHING:
+        for host in {room.device.host for room in on}:
+            nodes[host].take(holding.ask.host, inf)
+
+
+def _links(rooms: Iterable[Room]) -> tuple[tuple[int, ...], ...]:
+    devices = [room.device for room in rooms]
+    if not any(device.links for device in devices):
+        return ()
+    return tuple(tuple(one.links.get(other.id, 0) for other in devices) for one in devices)

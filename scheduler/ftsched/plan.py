@@ -1,50 +1,96 @@
-"""The decision: which waiting jobs start now and where, and why every other one waits.
+"""The decision: which waiting jobs start now and where, who has to make room, and why every other one waits.
 
 `plan(snapshot, now)` is pure: same snapshot, same plan. It never starts a part of a gang, never promises memory twice,
-and never lets a later job take what the first blocked one waits for.
+and never lets a later job delay what the first blocked one waits for.
 
-The rule for blocked jobs. Jobs are tried by priority, then age. The first job of each kind of device that does not fit,
-but would once jobs of ours end, gets the devices where the least has to end kept for it: no later job starts there.
-Those devices can only drain, so it starts in the end, while later jobs still use all others. A job that waits for a
-process that is not ours keeps nothing: nobody knows when that ends, and a card kept idle for it helps no one; once
-the process is gone the job is first again.
+The walk. Jobs are tried in the order of `ftsched.order`; who fits, starts. The first job of each kind of device that
+does not fit, but will once jobs of ours end, gets a reservation: the devices and the time at which running jobs are
+expected to have left them. A later job may use them only if it is over by then, or leaves enough for the first. So the
+first starts in the end, and holes are used meanwhile. A job that waits for a process that is not ours, or for its own
+project's quota, keeps nothing: nobody knows when that ends, and devices kept idle for it help no one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from math import inf
 
-from ftsched.fit import Room, choose, nearest, offers, survey
-from ftsched.model import Kind, Plan, Snapshot, Start, Wait, Waiting
-from ftsched.reasons import explain
+from ftsched.backfill import keep, reserve
+from ftsched.fit import survey
+from ftsched.fragments import Fragments
+from ftsched.model import Holding, Kind, Plan, Preemption, Snapshot, Start, Waiting
+from ftsched.order import Line, Services
+from ftsched.places import Places
+from ftsched.preempt import MadeRoom, Preemptor
+from ftsched.quotas import Quotas
+from ftsched.reasons import Reasons, Refusal, show_preemption
 
 
 def plan(snapshot: Snapshot, now: float) -> Plan:
-    """Who starts where, and why the others wait; `now` in seconds since the epoch gives the jobs their age."""
-    rooms = survey(snapshot)
-    starts: list[Start] = []
-    waits: list[Wait] = []
-    blocked: set[Kind] = set()
-    for job in _in_order(snapshot.waiting, now):
-        ask = job.ask
-        found = offers(rooms.values(), ask)
-        if chosen := choose(found, ask.devices):
-            starts.append(Start(job.job, tuple(o.room.device.id for o in chosen)))
-            _put(rooms, (o.room.take(job.job, ask.bytes_per_device) for o in chosen))
-            continue
-        goal = nearest(found, ask.devices)
-        waits.append(explain(job, found, goal, snapshot.devices))
-        if goal and ask.kind not in blocked:
-            blocked.add(ask.kind)
-            _put(rooms, (replace(o.room, kept_for=job.job) for o in goal))
-    return Plan(tuple(starts), tuple(waits))
+    """Who starts where, who makes room, and why the others wait; `now` in seconds since the epoch."""
+    walk = Walk(snapshot, now)
+    reasons = Reasons(snapshot, walk.places.nodes)
+    waits = tuple(reasons.why(refusal) for refusal in walk.refused)
+    return Plan(tuple(walk.starts), waits, tuple(walk.preemptions))
 
 
-def _in_order(waiting: Iterable[Waiting], now: float) -> list[Waiting]:
-    return sorted(waiting, key=lambda job: (-job.priority, -(now - job.queue_time), job.job))
+class Walk:
+    """One walk along the line: what was decided, without the words."""
+
+    def __init__(self, snapshot: Snapshot, now: float) -> None:
+        self._snapshot, self._now = snapshot, now
+        self._policy = snapshot.policy
+        services = Services(snapshot)
+        asks = [job.ask for job in snapshot.waiting] + [held.ask for held in snapshot.holding]
+        self.places = Places(survey(snapshot), Fragments(asks), snapshot.policy)
+        self._quotas = Quotas(snapshot)
+        self._preemptor = Preemptor(snapshot, services, now)
+        self._running = list(snapshot.holding)
+        self._heads: dict[Kind, str] = {}
+        self.starts: list[Start] = []
+        self.refused: list[Refusal] = []
+        self.preemptions: list[Preemption] = []
+        line = Line(snapshot, services, now)
+        for job in line:
+            if self._start(job):
+                line.charge(job)
+
+    def _start(self, job: Waiting) -> bool:
+        ends = inf if job.run_seconds is None else self._now + job.run_seconds
+        if excess := self._quotas.over(job):
+            self.refused.append(Refusal(job, ends, excess=excess))
+            return False
+        if self._policy.backfill == "none" and (head := self._heads.get(job.ask.kind)):
+            self.refused.append(Refusal(job, ends, behind=head))
+            return False
+        place = self.places.find(job.ask, ends)
+        if not place:
+            self.refused.append(self._blocked(job, ends))
+            return False
+        devices = self.places.take(place, job.job, job.ask, ends)
+        self._quotas.take(job)
+        self._running.append(_holding(job, devices, self._now))
+        self.starts.append(Start(job.job, devices))
+        return True
+
+    def _blocked(self, job: Waiting, ends: float) -> Refusal:
+        """Keeps a place for the job if it is the first, or if others are to make room for it."""
+        first = job.ask.kind not in self._heads
+        reservation = reserve(self.places, job.ask, self._running, self._now) if first else None
+        gains = not first or self._preemptor.gains(reservation)
+        if gains and (room := self._preemptor.make_room(job, self.places)):
+            return self._preempt(job, ends, room)
+        if reservation:
+            self._heads[job.ask.kind] = job.job
+            if self._policy.backfill == "easy":
+                keep(self.places, job.job, job.ask, reservation)
+        return Refusal(job, ends, reservation=reservation)
+
+    def _preempt(self, job: Waiting, ends: float, room: MadeRoom) -> Refusal:
+        keep(self.places, job.job, job.ask, room.reservation)
+        self.preemptions += [Preemption(held.job, job.job, show_preemption(held, job)) for held in room.stopped]
+        return Refusal(job, ends, reservation=room.reservation, makers=room.makers)
 
 
-def _put(rooms: dict[str, Room], changed: Iterable[Room]) -> None:
-    for room in changed:
-        rooms[room.device.id] = room
+def _holding(job: Waiting, devices: tuple[str, ...], now: float) -> Holding:
+    """A job that was just started."""
+    return Holding(job.job, devices, job.ask, {}, job.project, job.priority, now, job.run_seconds, job.attained_seconds)

@@ -1,42 +1,180 @@
-"""Why a job waits, with numbers, from the very offers that were refused.
+"""Why a job waits, with numbers, from the very check that refused it.
 
-`explain` is called by the plan only, with what the placement saw. Messages name devices as people see them and only
-facts of the snapshot; they never guess when something ends.
+The rooms are those at the end of the plan: nothing is given back during a plan, so what refused a job refuses it still.
+Messages name devices as people see them and only facts of the snapshot; they never guess when something ends.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import nlargest
 from itertools import chain
 
-from ftsched.fit import Lack, Offer, closest
-from ftsched.model import Ask, Device, Foreign, Wait, WaitCode, Waiting
+from ftsched.backfill import Reservation
+from ftsched.fit import Lack, Node, Room, room_lack, suits
+from ftsched.model import Ask, Device, Foreign, Holding, Kind, Needs, Snapshot, Wait, WaitCode, Waiting
+from ftsched.quotas import Excess
 
 GIB = 2**30
 MIB = 2**20
 # A list in a message stops here; a host may have many devices and many processes.
 SHOWN = 3
+# In a large cluster the best device is looked for on so many hosts, those with the most room.
+HOSTS = 16
+Rank = tuple[bool, int, int, bool, int, int, int, str]
 
 
-def explain(job: Waiting, found: Sequence[Offer], goal: Sequence[Offer], devices: Sequence[Device]) -> Wait:
-    """The reason of a job that was not placed.
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A job that does not start, and what the walk knows of it.
 
-    `found` are the offers of all devices that suit it, `goal` the ones it gets first when jobs of ours end, `devices`
-    all of the snapshot.
+    `ends` is when it would be over if it started now. `behind` is the job that nothing may pass, `makers` those that
+    leave to make room for it; it may have a reservation.
     """
-    ask = job.ask
-    on_one_host = Counter(offer.room.device.host for offer in found)
-    if max(on_one_host.values(), default=0) < ask.devices:
-        return Wait(job.job, WaitCode.DEVICE_MISSING, _missing(ask, devices))
-    shown = goal or closest(found, ask.devices)
-    lacking = [offer for offer in shown if offer.lack is not None]
-    message = f"{_needs(ask)}; {_state(ask, shown, lacking)}"
-    return Wait(job.job, _code(ask, goal, lacking), message, _waits_for(lacking))
+
+    job: Waiting
+    ends: float
+    excess: Excess | None = None
+    behind: str = ""
+    reservation: Reservation | None = None
+    makers: tuple[str, ...] = ()
 
 
-def _code(ask: Ask, goal: Sequence[Offer], lacking: Sequence[Offer]) -> WaitCode:
-    if not goal:
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one device that suits an ask can give it: `lack` is None if it can take the job now."""
+
+    room: Room
+    lack: Lack | None
+    short_bytes: int
+    short_slots: int
+    # Jobs of ours that end make it fit; false if memory outside our control must come back first.
+    ours_to_free: bool
+
+
+class Reasons:
+    """Explains the refusals of one plan; jobs that ask for the same share an explanation."""
+
+    def __init__(self, snapshot: Snapshot, nodes: Sequence[Node]) -> None:
+        self._snapshot, self._nodes = snapshot, nodes
+        # Jobs differ in what is kept from them only by which of these times they are over before.
+        self._untils = sorted({room.kept.until for node in nodes if node.kept for room in node.rooms if room.kept})
+        self._known: dict[tuple[Ask, int], tuple[WaitCode, str, tuple[str, ...]]] = {}
+        self._roomy: dict[Kind, list[Node]] = {}
+
+    def why(self, refusal: Refusal) -> Wait:
+        """The reason of one job."""
+        job, ask = refusal.job, refusal.job.ask
+        if excess := refusal.excess:
+            return Wait(job.job, WaitCode.QUOTA_REACHED, _over(job, excess), excess.jobs)
+        if refusal.behind:
+            text = f"{_needs(ask)}; nothing may pass job {refusal.behind}, which goes first"
+            return Wait(job.job, WaitCode.BEHIND_OTHER_JOBS, text, (refusal.behind,))
+        if refusal.makers:
+            text = f"{_needs(ask)}; {_jobs(refusal.makers)} {'is' if len(refusal.makers) == 1 else 'are'} making room"
+            return Wait(job.job, WaitCode.WAITING_FOR_PREEMPTION, text, refusal.makers)
+        if refusal.reservation:
+            return Wait(job.job, *self._explain(refusal))
+        key = (ask, bisect_left(self._untils, refusal.ends))
+        if key not in self._known:
+            self._known[key] = self._explain(refusal)
+        return Wait(job.job, *self._known[key])
+
+    def _explain(self, refusal: Refusal) -> tuple[WaitCode, str, tuple[str, ...]]:
+        ask = refusal.job.ask
+        gangs = _gangs(self._hosts(ask), refusal)
+        if sum(map(len, gangs)) < ask.devices:
+            gangs = _gangs(self._nodes, refusal)
+        if sum(map(len, gangs)) < ask.devices:
+            return (WaitCode.DEVICE_MISSING, _missing(ask, self._snapshot.devices), ())
+        if refusal.reservation:
+            shown = _reserved(self._nodes, refusal, refusal.reservation)
+        else:
+            shown = _best(gangs, ask.devices)
+        lacking = [offer for offer in shown if offer.lack is not None]
+        if not lacking:
+            return self._host_lack(ask, shown)
+        message = f"{_needs(ask)}; {_state(ask, shown, lacking)}"
+        return (_code(ask, shown, lacking), message, _waits_for(lacking))
+
+    def _hosts(self, ask: Ask) -> list[Node]:
+        """The hosts worth looking at for an explanation: those of pinned devices, else those with the most room."""
+        if ask.pinned:
+            return [node for node in self._nodes if any(room.device.id in ask.pinned for room in node.rooms)]
+        if ask.kind not in self._roomy:
+            self._roomy[ask.kind] = nlargest(HOSTS, self._nodes, key=lambda node: _free(node, ask.kind))
+        return self._roomy[ask.kind]
+
+    def _host_lack(self, ask: Ask, shown: Sequence[Offer]) -> tuple[WaitCode, str, tuple[str, ...]]:
+        """The devices would do, but not what is left of their host."""
+        host = shown[0].room.device.host
+        node = next(node for node in self._nodes if node.host == host)
+        code, text = _short(ask.host, node)
+        jobs = tuple(dict.fromkeys(chain.from_iterable(room.jobs for room in node.rooms)))
+        holders = f", {_jobs(jobs)} hold the rest" if jobs else ""
+        return (code, f"{_needs(ask)} and {text}{holders}", jobs)
+
+
+def _gangs(nodes: Iterable[Node], refusal: Refusal) -> list[tuple[Offer, ...]]:
+    """Of each host the devices that are nearest to what the job asks for; no more than it asks for."""
+    ask = refusal.job.ask
+    found = ([_offer(room, refusal) for room in node.rooms if suits(room.device, ask)] for node in nodes)
+    return [tuple(sorted(offers, key=_rank)[: ask.devices]) for offers in found if offers]
+
+
+def _offer(room: Room, refusal: Refusal) -> Offer:
+    ask = refusal.job.ask
+    lack = room_lack(room, ask, refusal.ends)
+    if lack is Lack.KEPT and room.kept and room.kept.job == refusal.job.job:
+        lack = None
+    limit = len(room.jobs) + 1 if room.device.max_jobs is None else room.device.max_jobs
+    short_slots = len(room.jobs) if ask.exclusive or room.closed else max(0, len(room.jobs) + 1 - limit)
+    short_bytes = max(0, ask.bytes_per_device - room.free_bytes)
+    ours = not room.device.unfit and room.own_bytes >= ask.bytes_per_device
+    return Offer(room, lack, short_bytes, short_slots, ours)
+
+
+def _rank(offer: Offer) -> Rank:
+    room = offer.room
+    return (
+        not offer.ours_to_free,
+        offer.short_slots,
+        offer.short_bytes,
+        offer.lack is Lack.KEPT,
+        len(room.jobs),
+        room.free_bytes,
+        room.device.index,
+        room.device.id,
+    )
+
+
+def _best(gangs: Sequence[tuple[Offer, ...]], count: int) -> tuple[Offer, ...]:
+    """The nearest gang on one host, or if no host has so many devices, the nearest hosts together."""
+
+    def nearness(gang: tuple[Offer, ...]) -> tuple[bool, int, list[Rank]]:
+        return (any(not o.ours_to_free for o in gang), sum(o.lack is not None for o in gang), [_rank(o) for o in gang])
+
+    if whole := [gang for gang in gangs if len(gang) == count]:
+        return min(whole, key=nearness)
+    nearest = sorted(gangs, key=nearness)
+    return tuple(chain.from_iterable(nearest))[:count]
+
+
+def _reserved(nodes: Sequence[Node], refusal: Refusal, reservation: Reservation) -> tuple[Offer, ...]:
+    places = ((nodes[part.node.index], at) for part in reservation.place for at in part.positions)
+    return tuple(_offer(node.rooms[at], refusal) for node, at in places)
+
+
+def _free(node: Node, kind: Kind) -> int:
+    return sum(room.free_bytes for room in node.rooms if room.device.kind == kind and room.open)
+
+
+def _code(ask: Ask, shown: Sequence[Offer], lacking: Sequence[Offer]) -> WaitCode:
+    if any(offer.lack is Lack.UNFIT for offer in lacking):
+        return WaitCode.DEVICE_UNFIT
+    if not all(offer.ours_to_free for offer in shown):
         return WaitCode.FOREIGN_PROCESS
     if all(offer.lack is Lack.KEPT for offer in lacking):
         return WaitCode.BEHIND_OTHER_JOBS
@@ -47,8 +185,52 @@ def _code(ask: Ask, goal: Sequence[Offer], lacking: Sequence[Offer]) -> WaitCode
     return WaitCode.NOT_ENOUGH_FREE_MEMORY
 
 
+def _short(needs: Needs, node: Node) -> tuple[WaitCode, str]:
+    cpu, memory, disk = node.left
+    if needs.memory_bytes > memory:
+        code, wanted, left, all_ = (
+            WaitCode.NOT_ENOUGH_HOST_MEMORY,
+            needs.memory_bytes,
+            memory,
+            node.capacity.memory_bytes,
+        )
+        what = "of host memory"
+    elif needs.disk_bytes > disk:
+        code, wanted, left, all_ = WaitCode.NOT_ENOUGH_DISK, needs.disk_bytes, disk, node.capacity.disk_bytes
+        what = "of disk"
+    elif needs.cpu_milli > cpu:
+        there = f"{cpu / 1000:g} of {node.capacity.cpu_milli / 1000:g}"
+        cores = f"{needs.cpu_milli / 1000:g} CPU cores; {node.host} has {there} left"
+        return (WaitCode.NOT_ENOUGH_FREE_DEVICES, cores)
+    else:
+        return (WaitCode.BEHIND_OTHER_JOBS, f"{node.host}, which is kept for an earlier job")
+    there = f"{show_size(max(0, left), down=True)} of {show_size(all_, down=True)}"
+    return (code, f"{show_size(wanted)} {what}; {node.host} has {there} left")
+
+
+def _over(job: Waiting, excess: Excess) -> str:
+    def show(count: int) -> str:
+        return show_size(count) if excess.what == "bytes" else f"{count}"
+
+    what = {"jobs": "running jobs", "gpus": "GPUs", "bytes": "GPU memory"}[excess.what]
+    return (
+        f"{_needs(job.ask)}; project {job.project} may hold {show(excess.limit)} {what} at once, "
+        f"holds {show(excess.held)}, and this job adds {show(excess.more)}"
+    )
+
+
+def show_preemption(held: Holding, job: Waiting) -> str:
+    """Why a running job is stopped."""
+    why = f"of priority {job.priority}" if held.priority != job.priority else "which is much shorter"
+    return f"makes room for job {job.job}, {why}; goes on from its last checkpoint"
+
+
+def _jobs(jobs: Sequence[str]) -> str:
+    return f"job {jobs[0]}" if len(jobs) == 1 else f"jobs {_some(jobs)}"
+
+
 def _waits_for(lacking: Sequence[Offer]) -> tuple[str, ...]:
-    kept_for = (offer.room.kept_for for offer in lacking if offer.room.kept_for)
+    kept_for = (offer.room.kept.job for offer in lacking if offer.room.kept and offer.lack is Lack.KEPT)
     holders = chain.from_iterable(o.room.jobs for o in lacking if o.lack is not Lack.KEPT and o.ours_to_free)
     return tuple(dict.fromkeys(chain(kept_for, holders)))
 
@@ -76,15 +258,22 @@ def _describe(offer: Offer) -> str:
     room = offer.room
     facts = [f"{show_size(room.free_bytes, down=True)} free"]
     if room.jobs:
-        jobs = f"job {room.jobs[0]}" if len(room.jobs) == 1 else f"jobs {_some(room.jobs)}"
-        facts.append(f"{show_size(room.held_bytes)} promised to {jobs}")
+        facts.append(f"{show_size(room.held_bytes)} promised to {_jobs(room.jobs)}")
     facts += _outside(room.device, room.outside_bytes)
     if offer.lack is Lack.SLOT:
-        limit = room.device.max_jobs
-        facts.append("one job at a time" if limit == 1 else f"{limit} jobs at a time")
-    if room.kept_for:
-        facts.append(f"kept for job {room.kept_for}, which goes first")
+        facts.append(_limit(room))
+    if room.kept and offer.lack is Lack.KEPT:
+        facts.append(f"kept for job {room.kept.job}, which goes first")
+    if offer.lack is Lack.UNFIT:
+        facts.append(f"not to be used: {room.device.unfit}")
     return f"{room.device.label} with {', '.join(facts)}"
+
+
+def _limit(room: Room) -> str:
+    limit = room.device.max_jobs
+    if room.closed or limit is None or len(room.jobs) < limit:
+        return "not to be shared"
+    return "one job at a time" if limit == 1 else f"{limit} jobs at a time"
 
 
 def _outside(device: Device, outside_bytes: int) -> list[str]:

@@ -26,8 +26,16 @@ def test_none_if_one_is_missing() -> None:
     assert wait.waits_for == ("b",)
 
 
-def test_never_across_hosts() -> None:
+def test_on_one_host_if_any_can_ever_hold_it() -> None:
     devices = [gpu(0, host="one"), gpu(1, host="two"), gpu(2, host="two")]
     assert starts(decide(devices, [job("a", 60, devices=2)])) == {"a": ("GPU-1", "GPU-2")}
-    decision = decide(devices, [job("a", 60, devices=3)])
-    assert decision.waits[0].code is WaitCode.DEVICE_MISSING
+    decision = decide(devices, [job("a", 60, devices=2)], [holds("b", 1, size=60)])
+    assert decision.waits[0].waits_for == ("b",)
+
+
+def test_on_whole_idle_hosts_if_none_can() -> None:
+    devices = [gpu(i, host=f"host{i // 2}") for i in range(6)]
+    asked = job("a", 60, devices=4)
+    assert starts(decide(devices, [asked], [holds("b", 2, size=10)])) == {"a": ("GPU-0", "GPU-1", "GPU-4", "GPU-5")}
+    decision = decide(devices, [asked], [holds("b", 2, size=10), holds("c", 4, size=10)])
+    assert starts(decision) == {}

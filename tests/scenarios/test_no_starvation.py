@@ -8,13 +8,13 @@ from ftsched.model import Ask, Holding, WaitCode
 
 
 def test_no_later_job_takes_what_the_first_blocked_one_waits_for() -> None:
-    decision = decide([gpu(0)], [job("large", 60, age=100), job("small", 10, age=1)], [holds("running", 0, size=30)])
+    decision = decide([gpu(0)], [job("large", 60, age=100), job("small", 25, age=1)], [holds("running", 0, size=30)])
     large, small = decision.waits
     assert starts(decision) == {}
     assert large.waits_for == ("running",)
     assert small.code is WaitCode.BEHIND_OTHER_JOBS
     assert small.message == (
-        "needs 10.0 GiB on 1 GPU; best is GPU 0 with 50.0 GiB free, 30.0 GiB promised to job running, "
+        "needs 25.0 GiB on 1 GPU; best is GPU 0 with 50.0 GiB free, 30.0 GiB promised to job running, "
         "kept for job large, which goes first"
     )
     assert small.waits_for == ("large",)

@@ -1,0 +1,97 @@
+"""Whom to stop so that a job can start: the fewest, of the lowest class, who lost the least, and never for nothing.
+
+Preemption costs work: what was done since the last checkpoint, and the restart. So a job is left alone for its first
+while, a job that is about to leave is counted before anybody else is asked to, and between equals only a much longer
+one yields, which then cannot ask for its place back. This only names victims; stopping them is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ftsched.backfill import QUANTUM_SECONDS, Future, Reservation
+from ftsched.model import Holding, Snapshot, Waiting
+from ftsched.order import Services
+from ftsched.places import Place, Places
+
+# A running job yields to one of its own class only if it has this many times the service before it.
+MUCH_LONGER = 2.0
+# A project loses a job to another one only if it has then still had this much more of its share, or two would swap.
+MARGIN = 1.1
+# So many jobs may look for victims in one plan; the next plan comes soon.
+TRIES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class MadeRoom:
+    """A place, who is to be stopped for it, and everybody whose leaving makes it."""
+
+    reservation: Reservation
+    stopped: tuple[Holding, ...]
+    makers: tuple[str, ...]
+
+
+class Preemptor:
+    """The running jobs that may be stopped during one plan."""
+
+    def __init__(self, snapshot: Snapshot, services: Services, now: float) -> None:
+        self._policy, self._services, self._now = snapshot.policy, services, now
+        self._usage = snapshot.usage
+        self._tries = TRIES
+        self._leaving = [held for held in snapshot.holding if held.leaving]
+        may = [held for held in snapshot.holding if self._may_stop(held)] if self._policy.preempt != "off" else []
+        # The lowest class first, then who started last: it has the least to lose.
+        self._may = sorted(may, key=lambda held: (held.priority, -held.start_time, held.job))
+
+    def _may_stop(self, held: Holding) -> bool:
+        old = self._now - held.start_time >= self._policy.min_run_seconds
+        return held.preemptible and not held.leaving and old
+
+    def make_room(self, job: Waiting, places: Places) -> MadeRoom | None:
+        """The place that the job gets if others leave, and whom to stop: nobody if those who leave already do."""
+        victims = [held for held in self._may if self._yields(held, job)]
+        if self._tries == 0 or not (victims or any(self._yields(held, job) for held in self._leaving)):
+            return None
+        self._tries -= 1
+        found = _first_fit(places, job, [*self._leaving, *victims])
+        if not found:
+            return None
+        place, asked = found
+        for held in reversed([held for held in asked if not held.leaving]):
+            if fewer := _first_fit(places, job, [each for each in asked if each is not held]):
+                place, asked = fewer
+        on_it = {part.node.rooms[at].device.id for part in place for at in part.positions}
+        stopped = [held for held in asked if held not in self._leaving]
+        self._may = [held for held in self._may if held not in stopped]
+        self._leaving.extend(stopped)
+        makers = tuple(held.job for held in asked if held in stopped or on_it.intersection(held.devices))
+        return MadeRoom(Reservation(place, self._now + QUANTUM_SECONDS), tuple(stopped), makers)
+
+    def gains(self, reservation: Reservation | None) -> bool:
+        """Whether stopping others would let a job start sooner than it will anyhow."""
+        return reservation is None or reservation.time > self._now + QUANTUM_SECONDS + self._policy.restart_seconds
+
+    def _yields(self, held: Holding, job: Waiting) -> bool:
+        if held.priority != job.priority:
+            return held.priority < job.priority
+        if self._policy.preempt != "service":
+            return False
+        needs, gives = self._services.of(job), self._services.of(held)
+        if gives < MUCH_LONGER * (needs + self._policy.restart_seconds * self._services.width(held)):
+            return False
+        return held.project == job.project or self._had(held.project, -gives) >= MARGIN * self._had(job.project, needs)
+
+    def _had(self, project: str, change: float) -> float:
+        return (self._usage.get(project, 0.0) + change) / self._policy.weights.get(project, 1.0)
+
+
+def _first_fit(
+    places: Places, job: Waiting, ended: Sequence[Holding]
+) -> tuple[tuple[Place, ...], list[Holding]] | None:
+    """The first place that the ends of these jobs make for the job, and those of them that had ended by then."""
+    future = Future(places, job.ask)
+    for count, held in enumerate(ended, start=1):
+        if place := future.end(held):
+            return place, list(ended[:count])
+    return None
