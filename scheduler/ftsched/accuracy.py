@@ -101,10 +101,17 @@ def accuracies(judged: Sequence[Judged]) -> dict[str, Accuracy]:
 
 
 def refusals(judged: Sequence[Judged], oom: Sequence[Judged]) -> Refusals:
-    """What admission would have said about runs that did not fit, and about those that did, on cards that are known."""
-    failed = [_refused(each) for each in oom if usable_gib(each.row.gpu) is not None]
-    ran = [_refused(each) for each in judged if each.row.peak_gib is not None and usable_gib(each.row.gpu) is not None]
+    """What admission would have said about runs that did not fit, and about those that did.
+
+    Only of those whose configuration and whose card are known.
+    """
+    failed = [_refused(each) for each in oom if _tells(each.row)]
+    ran = [_refused(each) for each in judged if each.row.peak_gib is not None and _tells(each.row)]
     return Refusals(len(failed), _share(failed), len(ran), _share(ran))
+
+
+def _tells(row: Row) -> bool:
+    return row.quality != "C" and usable_gib(row.gpu) is not None
 
 
 def usable_gib(gpu: str) -> float | None:

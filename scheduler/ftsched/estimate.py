@@ -45,6 +45,12 @@ _NOTES = {
     "loss and head": "the head in chunks, never all logits",
     "gradients of all processes": "a second copy that is exchanged",
     "reference model": "a frozen copy",
+    "other models": "as a reward model on the same device",
+    "gathered parameters": "of one layer and of what belongs to none",
+    "gradients not yet divided": "of one layer and of the head",
+    "gradients of the layers' inputs": "which FSDP holds until the backward pass ends",
+    "held logits": "which the caller keeps",
+    "keys and values": "of all answers being written",
 }
 
 
@@ -125,7 +131,7 @@ def _uncertainty(work: Workload, shape: Shape) -> float:
 def _moments(work: Workload, shape: Shape, saved: Activations) -> list[tuple[str, Parts]]:
     """The parts of each moment at which the peak can fall."""
     trained = trained_parameters(work, shape)
-    gradients = trained * work.trained_bytes
+    gradients = 0 if work.steps_in_backward else trained * work.trained_bytes
     shares = division(work, shape, gradients)
     kept, scratch = _kept(work, shape, shares, trained)
     # Without accumulation the gradients of earlier layers are gone; the head's comes first in the backward pass.
@@ -133,7 +139,7 @@ def _moments(work: Workload, shape: Shape, saved: Activations) -> list[tuple[str
     head = shape.embedding * work.trained_bytes if work.trains_head and not work.gathers else 0
     root: Parts = {"gathered parameters": shares.gathered_root}
     gathered: Parts = {"gathered parameters": shares.gathered_root + shares.gathered_layer}
-    forward: Parts = {**kept, **gathered, "saved activations": saved.total}
+    forward: Parts = {**kept, **gathered, "saved activations": 0 if work.offloads_activations else saved.total}
     held: Parts = {"held logits": held_bytes(work, shape)}
     one_layer = saved.temporaries + (saved.layer if work.recompute else 0)
     undivided: Parts = {
@@ -184,11 +190,13 @@ def _weights(work: Workload, shape: Shape) -> float:
 def _ends(work: Workload, shape: Shape, saved: Activations, gradients: int, shares: Division) -> list[Parts]:
     """The last layer's backward pass, when all gradients but its own are there; and the embedding's after it."""
     b, stream = work.trained_bytes, work.stream_bytes * shape.hidden * work.tokens
-    missing = b * (shape.layer_weights - shape.matrices[-1].size) + (0 if shape.tied else b * shape.embedding)
+    head = b * shape.embedding if work.has_vocabulary_head else 0
+    missing = b * (shape.layer_weights - shape.matrices[-1].size) + (0 if shape.tied else head)
     layer = saved.layer + saved.temporaries + (stream if work.recompute else 0)
-    embedding = stream + (2 * b * shape.embedding if shape.tied else 0)
+    # Two gradients of one matrix meet.
+    embedding = stream + (2 * head if shape.tied else 0)
     return [
-        {"gradients": (gradients - missing) / shares.gradients, "one layer": layer},
+        {"gradients": max(0, gradients - missing) / shares.gradients, "one layer": layer},
         {"gradients": gradients / shares.gradients, "one layer": embedding},
     ]
 

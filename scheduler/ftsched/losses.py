@@ -16,7 +16,7 @@ def loss_bytes(work: Workload, shape: Shape) -> float:
     """Bytes of the last norm, the head and the loss when the backward pass starts."""
     value = 4 * work.tokens * shape.hidden if work.value_head else 0
     if not work.has_vocabulary_head:
-        return _last(work, shape) + 4 * work.tokens * shape.hidden
+        return _last(work, shape) + work.compute_bytes * work.tokens * shape.hidden
     if work.logit_bytes or work.loss == "logits":
         return value + _last(work, shape) + logit_bytes(work) * work.tokens * shape.vocabulary + _head_copy(work, shape)
     if work.loss == "liger":

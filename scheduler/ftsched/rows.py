@@ -77,13 +77,17 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One run: what it did, on which card, and what was read; `peak_gib` is None where it ran out of memory."""
+    """One run: what it did, on which card, and what was read there.
+
+    `peak_gib` is None where it ran out of memory; `quality` is C where the configuration is only roughly known.
+    """
 
     id: str
     framework: str
     metric: str
     exact: bool
     gpu: str
+    quality: str
     peak_gib: float | None
     shape: Shape
     work: Workload
@@ -163,6 +167,7 @@ def _row(cells: Mapping[str, str], shapes: Mapping[str, Shape]) -> Row:
         metric=cells["metric"],
         exact=cells.get("seq_kind") == "exact",
         gpu=cells.get("gpu", ""),
+        quality=cells.get("quality", ""),
         peak_gib=_peak(cells["peak_gib"]),
         shape=shape,
         work=workload(cells, shape),
@@ -208,6 +213,8 @@ def workload(cells: Mapping[str, str], shape: Shape) -> Workload:
         double_quant=cells["method"] != "qlora4-nodq",
         sharding=sharding,
         offloaded=cells.get("offload") == "params",
+        offloads_activations=cells.get("offload") == "activations",
+        steps_in_backward="optimizer_in_bwd" in cells.get("optimizer", ""),
         loss=loss,
         logit_bytes=logit_bytes,
         fused_norms="foak" in notes,

@@ -57,8 +57,11 @@ class Workload:
     double_quant: bool = True
     trained_layers: int = 0
     sharding: Sharding = "ddp"
-    # Parameters, gradients and optimizer states lie in the host's memory.
+    # Parameters, gradients and optimizer states lie in the host's memory; or what the forward pass keeps does.
     offloaded: bool = False
+    offloads_activations: bool = False
+    # Each gradient is used and freed as soon as it is there.
+    steps_in_backward: bool = False
     loss: Loss = "tiled"
     # Bytes per logit of a loss that has all of them at once, where they are known to differ from what accelerate makes
     # of them; and of what its caller keeps of them through the backward pass.
