@@ -66,6 +66,10 @@ generate: $(READY) ## Write proto/gen and the state diagram anew
 bench: $(READY) ## Measure against peers and limits; prints ratios (minutes)
 	@$(BIN)/python -m tests.bench
 
+.PHONY: oracle
+oracle: $(READY) ## Hold the memory estimate to real training steps on fake tensors, no GPU needed (minutes)
+	@$(BIN)/python -m tests.oracle
+
 .PHONY: lock
 lock: $(UV) ## Resolve the newest versions into requirements.lock
 	@$(UV) pip compile --quiet --universal --generate-hashes --all-extras --group dev --upgrade \
