@@ -131,25 +131,41 @@ class Sealing(TrainerCallback):  # type: ignore[misc]
             self._report.checkpoint(saved)
 
 
+class EvaluationStopped(Exception):
+    """An evaluation was left between two of its batches. The trainer catches it and goes on to the end of the loop."""
+
+
 class Stopping(TrainerCallback):  # type: ignore[misc]
     """Ends the loop at the end of the step in which any rank was asked to. Comes last: it overrules the cadences."""
 
     def __init__(self) -> None:
-        self._stopping = False
+        self.stopped = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Asks, all ranks together; after the last step there is nothing to stop."""
-        asked, save = machine.highest([stops.asked, stops.asked and stops.save], args.device)
-        if asked and state.global_step < state.max_steps:
-            self._stopping = True
-            control.should_training_stop = True
-            control.should_save = bool(save)
-            control.should_evaluate = False
+        if state.global_step < state.max_steps:
+            self._ask(args, control)
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """An evaluation may take longer than anybody waits: it is left. Its step is done, and is what is saved."""
+        if self._ask(args, control):
+            raise EvaluationStopped
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The epoch did not end, it was cut: its evaluation and its checkpoint are not due."""
-        if self._stopping:
+        if self.stopped:
             control.should_save = control.should_evaluate = False
+
+    def _ask(self, args: TrainingArguments, control: TrainerControl) -> bool:
+        asked, save = machine.highest([stops.asked, stops.asked and stops.save], args.device)
+        if asked:
+            self.stopped = True
+            control.should_training_stop = True
+            control.should_save = bool(save)
+            control.should_evaluate = False
+        return bool(asked)
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

@@ -25,8 +25,16 @@ class Incomplete(Exception):
 
 
 def spec_digest(spec: training_pb2.TrainingSpec) -> str:
-    """SHA-256 of the resolved spec's canonical bytes."""
-    return hashlib.sha256(spec.SerializeToString(deterministic=True)).hexdigest()
+    """SHA-256 of the canonical bytes of what a resolved spec trains.
+
+    In how many parts an update is computed is left out: a training that ran out of memory goes on in smaller ones.
+    """
+    trained = training_pb2.TrainingSpec()
+    trained.CopyFrom(spec)
+    trained.batch.ClearField("micro_batch")
+    trained.evaluation.ClearField("micro_batch")
+    trained.compute.ClearField("gradient_checkpointing")
+    return hashlib.sha256(trained.SerializeToString(deterministic=True)).hexdigest()
 
 
 def write(folder: Path, job_id: str, step: int, spec_digest: str) -> trainer_pb2.Manifest:

@@ -29,7 +29,7 @@ Body = Callable[[trainer_pb2.Bootstrap, Report], trainer_pb2.RankResult]
 
 
 def run(body: Body) -> NoReturn:
-    """Runs `body` as this process's whole life. It answers with an outcome; rank, time, checkpoint, peak are added."""
+    """Runs `body` as this process's whole life. It answers with an outcome; what the report knows is added."""
     bootstrap = trainer_pb2.Bootstrap.FromString(sys.stdin.buffer.read())
     rank = number()
     stops.watch(attempt_folder(bootstrap) / "stop.json")
@@ -56,6 +56,7 @@ def _last_word(body: Body, bootstrap: trainer_pb2.Bootstrap, rank: int) -> train
     result.rank = rank
     result.checkpoint = report.last_checkpoint
     result.peak_memory_bytes = max(result.peak_memory_bytes, report.peak_memory_bytes)
+    result.step_seconds = report.step_seconds
     result.time.FromNanoseconds(time.time_ns())
     return result
 

@@ -30,12 +30,17 @@ def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankR
         checkpoints.discard_unused(checkpoints.folder(bootstrap), resume)
     rows = load_rows(bootstrap)
     trainer = build_trainer(bootstrap, rows, report)
+    stopping = Stopping()
+    trainer.add_callback(stopping)
     if stops.asked:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
-    run_loop(trainer, resume)
-    report.peak_memory_bytes = max(report.peak_memory_bytes, machine.peak_memory_bytes())
-    if trainer.state.global_step < trainer.state.max_steps:
+    try:
+        run_loop(trainer, resume)
+    finally:
+        # Also of a training that ran out of memory before its first update was told.
+        report.peak_memory_bytes = max(report.peak_memory_bytes, machine.peak_memory_bytes())
+    if stopping.stopped or trainer.state.global_step < trainer.state.max_steps:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
     report.phase(event_pb2.PHASE_EXPORTING)
@@ -76,7 +81,6 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Sealing(report, parts.checkpoints, bootstrap.job_id, spec_digest(spec), spec.checkpoints.keep))
     trainer.add_callback(Metrics(report))
-    trainer.add_callback(Stopping())
     return trainer
 
 

@@ -6,6 +6,7 @@ reader or on the disk: a record is one write(2), and the keeper syncs.
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import Any
 
@@ -22,6 +23,13 @@ class Report:
         # What the rank's last word repeats.
         self.last_checkpoint = ""
         self.peak_memory_bytes = 0
+        self._step_seconds: list[float] = []
+
+    @property
+    def step_seconds(self) -> float:
+        """Mean over the updates, 0 without any. The first one also warms libraries and caches up: it counts alone."""
+        counted = self._step_seconds[1:] or self._step_seconds
+        return statistics.fmean(counted) if counted else 0.0
 
     def phase(self, phase: event_pb2.Phase.ValueType, fraction: float | None = None) -> None:
         """The job is busy with `phase`, of which `fraction` (0 to 1) is done where that is known."""
@@ -34,6 +42,7 @@ class Report:
     def step(self, metrics: event_pb2.StepMetrics) -> None:
         """One optimizer update is done."""
         self.peak_memory_bytes = max(self.peak_memory_bytes, metrics.peak_memory_bytes)
+        self._step_seconds.append(metrics.step_seconds)
         self._append(step=metrics)
 
     def evaluation(self, metrics: event_pb2.EvaluationMetrics) -> None:

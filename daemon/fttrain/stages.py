@@ -15,6 +15,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from finetuned.v1 import event_pb2, training_pb2
 from fttrain import arguments
+from fttrain.callbacks import EvaluationStopped
 from fttrain.report import Report
 from fttrain.rows import Rows
 
@@ -120,6 +121,13 @@ class _Ours:
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No draft beside the checkpoints: the card is written once, with the output."""
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """An evaluation that was stopped has no figures."""
+        try:
+            return dict(super()._evaluate(*args, **kwargs))  # type: ignore[misc]
+        except EvaluationStopped:
+            return {}
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._report.phase(event_pb2.PHASE_SAVING)

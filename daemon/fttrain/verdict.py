@@ -38,6 +38,7 @@ def judge(ranks: Sequence[Ended], checkpoint: str, *, disk_full: bool) -> event_
     ended = event_pb2.AttemptEnded(
         checkpoint=next((word.checkpoint for word in words if word.checkpoint), checkpoint),
         peak_memory_bytes=max((word.peak_memory_bytes for word in words), default=0),
+        step_seconds=max((word.step_seconds for word in words), default=0.0),
     )
     failed = sorted((rank for rank in ranks if rank.failed), key=lambda rank: rank.failure_time)
     if failed:
