@@ -3,7 +3,8 @@
  * The file is named by the variable FTD_NVML_SCENARIO and read again whenever it has changed, so a test changes the
  * world under a running daemon. Its lines are written by nvml.py, which explains them. Signatures and layouts are those
  * that pynvml calls; numbers are NVML's. It must never be more forgiving than NVML: who asks before nvmlInit, or with
- * a wrong version or a small buffer, is told so.
+ * a wrong version or a small buffer, is told so. But for one thing: an event that came before somebody listened is kept
+ * for him, so that a test need not guess when that is.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -30,7 +31,7 @@ struct process { int kind; u32 pid; u64 bytes; };
 struct device {
     char uuid[TEXT], name[TEXT], peers[LINKS][TEXT];
     struct device *parent;
-    bool present, lost;
+    bool present, lost, divided;
     u32 bus, instance, pending, failure, recovery;
     u64 total, reserved, used;
     long utilisation, temperature, milliwatts, ecc_volatile, ecc_aggregate, numa, pcie_switch;
@@ -94,6 +95,7 @@ static void parse(const char *line, struct device **d) {
     if (sscanf(line, "place %ld %ld", &(*d)->numa, &(*d)->pcie_switch) == 2) return;
     if (sscanf(line, "nvlink %95s %ld", b, &m) == 2) { while (m-- > 0) strcpy((*d)->peers[(*d)->links++], b); return; }
     if (!strcmp(line, "lost\n")) { (*d)->lost = true; return; }
+    if (!strcmp(line, "divided\n")) { (*d)->divided = true; return; }
     fprintf(stderr, "scenario: %s", line);
     abort();
 }
@@ -148,7 +150,7 @@ int nvmlInitWithFlags(u32 flags) {
     pthread_mutex_lock(&mutex);
     refresh();
     if (start_code) return leave(start_code);
-    /* What happened while nobody listened is not told later. */
+    /* What happened before nvmlInit is history. */
     if (!users++ && event_count) last_event = events[event_count - 1].number;
     return leave(OK);
 }
@@ -274,7 +276,7 @@ int nvmlDeviceGetNvLinkRemotePciInfo_v2(struct device *d, u32 link, struct pci *
 
 int nvmlDeviceGetMigMode(struct device *d, u32 *current, u32 *pending) {
     ENTER(d);
-    *current = *pending = nth(d, 0) != NULL;
+    *current = *pending = d->divided || nth(d, 0);
     return leave(OK);
 }
 

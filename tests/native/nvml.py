@@ -32,7 +32,8 @@ SCENARIO = "FTD_NVML_SCENARIO"
 WHOLE_GPU = 0xFFFFFFFF
 KINDS = ("compute", "graphics", "mps")
 ALWAYS = -1
-_REVISIONS = itertools.count(1)
+# Of all worlds: a library that is loaded once tells the second from the first by them.
+_REVISIONS, _EVENTS = itertools.count(1), itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class Instance:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU. Sensors and counters are None where the card does not tell; `nvlinks` is links by peer or "switch"."""
+    """A GPU. Sensors and counters are None where the card does not tell; `nvlinks` is links by peer or "switch".
+
+    `divided`: MIG is on; with instances it is anyway.
+    """
 
     uuid: str
     name: str = "NVIDIA H100 80GB HBM3"
@@ -89,6 +93,7 @@ class Gpu:
     pcie_switch: int = 0
     nvlinks: Mapping[str, int] = field(default_factory=dict)
     lost: bool = False
+    divided: bool = False
     mig: tuple[Instance, ...] = ()
 
     @property
@@ -105,8 +110,7 @@ class Gpu:
         yield f"recovery {self.recovery}"
         yield f"place {_told(self.numa, self.pcie_switch)}"
         yield from (f"nvlink {peer} {links}" for peer, links in self.nvlinks.items())
-        if self.lost:
-            yield "lost"
+        yield from (word for word in ("lost", "divided") if getattr(self, word))
         for each in self.mig:
             yield f"mig {each.uuid} {each.number}"
             yield from each.lines
@@ -150,7 +154,7 @@ class World:
 
     def xid(self, uuid: str, number: int, instance: int = WHOLE_GPU) -> None:
         """The driver reports an Xid."""
-        self._events.append(f"event {len(self._events) + 1} {uuid} {number} {instance}")
+        self._events.append(f"event {next(_EVENTS)} {uuid} {number} {instance}")
         self._write()
 
     @property
@@ -194,10 +198,13 @@ def loaded(world: World) -> Iterator[World]:
     """pynvml of this process speaks with the library, and the library shows `world`."""
     with pytest.MonkeyPatch.context() as patch:
         # Where pynvml keeps the library it has found, and the functions it has looked up there.
-        patch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(library())))
+        patch.setattr(pynvml, "nvmlLib", stub := ctypes.CDLL(str(library())))
         patch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
         patch.setenv(SCENARIO, str(world.file))
         yield world
+        # As often as it was initialised.
+        while stub.nvmlShutdown() == pynvml.NVML_SUCCESS:
+            pass
 
 
 def _told(*values: int | None) -> str:

@@ -8,9 +8,9 @@ from typing import Literal
 from ftd.devices.cpu import CpuInventory
 from ftd.devices.declared import DeclaredInventory
 from ftd.devices.nvml import NvmlInventory
-from ftd.devices.port import DeviceError, Inventory
+from ftd.devices.port import DeviceError, Inventory, Sensors
 
-__all__ = ["DeviceError", "Inventory", "open_inventory"]
+__all__ = ["DeviceError", "Inventory", "Sensors", "open_inventory"]
 
 
 def open_inventory(kind: Literal["auto", "nvml", "cpu", "file"], file: Path | None = None) -> Inventory:
@@ -22,16 +22,17 @@ def open_inventory(kind: Literal["auto", "nvml", "cpu", "file"], file: Path | No
     match kind:
         case "cpu":
             return CpuInventory()
+        case "auto":
+            return _whatever_there_is()
         case "nvml":
-            return NvmlInventory()
+            inventory: Inventory = NvmlInventory()
         case "file":
             if file is None:
                 raise DeviceError("the inventory is to be read from a file, but no file is named")
             inventory = DeclaredInventory(file)
-            inventory.read()
-            return inventory
-        case "auto":
-            return _whatever_there_is()
+    # What cannot be read is said at the start, not by the first job.
+    inventory.read()
+    return inventory
 
 
 def _whatever_there_is() -> Inventory:

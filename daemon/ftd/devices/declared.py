@@ -35,7 +35,7 @@ from asyncinotify import Inotify, Mask
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ftd.devices.port import DeviceError, Sensors, Stop, host_name
-from ftd.devices.watch import watch
+from ftd.devices.watch import in_thread
 from ftsched.model import Device, Foreign
 
 Bytes = Annotated[int, Field(ge=0)]
@@ -111,15 +111,31 @@ class DeclaredInventory:
     def sensors(self) -> Mapping[str, Sensors]:
         """See Inventory."""
         return {
-            gpu.uuid: Sensors(gpu.utilization_percent, gpu.temperature_celsius, gpu.power_watts) for gpu in self._gpus()
+            part.uuid: Sensors(gpu.utilization_percent, gpu.temperature_celsius, gpu.power_watts)
+            for gpu in self._gpus()
+            for part in gpu.mig or [gpu]
         }
 
     def watch(self, report: Callable[[Device], None]) -> Stop:
-        """See Inventory. Tells what is changed in the file."""
-        return watch(self.read, _Changes(self._file).wait, report)
+        """See Inventory. Each change of the file is an event for what is unfit by it."""
+        changes = _Changes(self._file)
+
+        def run(ended: threading.Event) -> None:
+            for _ in changes.until(ended):
+                for device in self._unfit():
+                    report(device)
+
+        return in_thread(run)
 
     def release(self, device: str) -> None:
         """See Inventory. What the file says is how it is now: there is nothing to forgive."""
+
+    def _unfit(self) -> list[Device]:
+        try:
+            return [device for device in self.read() if device.unfit]
+        except DeviceError:
+            # Whoever needs the devices meets that himself.
+            return []
 
     def _gpus(self) -> list[_Gpu]:
         try:
@@ -139,22 +155,21 @@ class DeclaredInventory:
 
 
 class _Changes:
-    """The moments at which a file is written or replaced. Belongs to one thread."""
+    """The moments at which a file is written or replaced, from the time this is made."""
 
     def __init__(self, file: Path) -> None:
         self._name = file.name
-        # The folder, since an editor replaces the file.
         self._inotify = Inotify(sync_timeout=_SLICE_SECONDS)
-        self._inotify.add_watch(file.parent, Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE)
+        # The folder, since an editor replaces the file.
+        self._inotify.add_watch(file.parent, Mask.CLOSE_WRITE | Mask.MOVED_TO)
 
-    def wait(self, ended: threading.Event) -> None:
-        """Returns after a change, or soon after `ended` is set."""
-        while not ended.is_set():
-            event = self._inotify.sync_get()
-            if event is not None and str(event.name) == self._name:
-                break
-        if ended.is_set():
-            self._inotify.close()
+    def until(self, ended: threading.Event) -> Iterator[None]:
+        """Yields after each change, until soon after `ended` is set."""
+        with self._inotify:
+            while not ended.is_set():
+                event = self._inotify.sync_get()
+                if event is not None and str(event.name) == self._name:
+                    yield
 
 
 def _devices(gpus: list[_Gpu]) -> Iterator[Device]:

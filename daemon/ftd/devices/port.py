@@ -42,10 +42,14 @@ class Inventory(Protocol):
         """
 
     def sensors(self) -> Mapping[str, Sensors]:
-        """The sensors by id of the device; one that does not answer is missing. Blocks. Raises DeviceError."""
+        """The sensors by id of the device; a MIG instance has those of its GPU. Blocks. Raises DeviceError."""
 
     def watch(self, report: Callable[[Device], None]) -> Stop:
-        """Reports each device that is unfit or becomes so, at once and from a thread of its own."""
+        """Reports each device to which something happens that makes it unfit, at once and from a thread of its own.
+
+        Tell the same device again, and whoever quarantines it does no more than before. What is unfit without an event,
+        since it does not answer, is only read.
+        """
 
     def release(self, device: str) -> None:
         """Forgives a device what it has done; what is wrong with it now, or happens again, makes it unfit as before."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pynvml
@@ -20,63 +21,55 @@ _SLICE_MILLISECONDS = 250
 _PAUSE_SECONDS = 1.0
 _WHOLE_GPU = 0xFFFFFFFF
 
-# UUID of the GPU, MIG instance or None, Xid.
-Note = Callable[[str, int | None, int], None]
+
+@dataclass(frozen=True, slots=True)
+class Xid:
+    """An error on a GPU, or on one of its MIG instances."""
+
+    gpu: str
+    instance: int | None
+    number: int
 
 
-class XidEvents:
-    """The stream of Xids of all GPUs. Belongs to one thread."""
-
-    def __init__(self, note: Note) -> None:
-        self._note = note
-        self._set: Any = None
-        self._failed = False
-        self._uuids: dict[int | None, str] = {}
-
-    def wait(self, ended: threading.Event) -> None:
-        """Returns when an Xid was noted, when the driver fails, or soon after `ended` is set."""
-        if self._failed:
-            ended.wait(_PAUSE_SECONDS)
+def xids(ended: threading.Event) -> Iterator[Xid]:
+    """Each Xid as it happens, until soon after `ended` is set. Outlives a driver that fails."""
+    while not ended.is_set():
         try:
-            self._listen()
-            while not ended.is_set() and not self._heard():
-                pass
-            self._failed = False
+            yield from _until_failure(ended)
         except pynvml.NVMLError:
-            self._failed = True
-            self._close()
-        if ended.is_set():
-            self._close()
+            ended.wait(_PAUSE_SECONDS)
 
-    def _heard(self) -> bool:
-        try:
-            event = pynvml.nvmlEventSetWait_v2(self._set, _SLICE_MILLISECONDS)
-        except pynvml.NVMLError_Timeout:
-            return False
-        instance = None if event.gpuInstanceId == _WHOLE_GPU else int(event.gpuInstanceId)
-        uuid = self._uuids.get(_address(event.device)) or pynvml.nvmlDeviceGetUUID(event.device)
-        self._note(uuid, instance, int(event.eventData))
-        return True
 
-    def _listen(self) -> None:
-        """Registers every GPU that tells events and is not registered yet."""
-        if self._set is None:
-            self._set = pynvml.nvmlEventSetCreate()
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            # A GPU that tells no events, or does not answer: what that means to it, `read` says.
-            with suppress(pynvml.NVMLError):
-                gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
-                if _address(gpu) not in self._uuids:
-                    uuid = pynvml.nvmlDeviceGetUUID(gpu)
-                    pynvml.nvmlDeviceRegisterEvents(gpu, pynvml.nvmlEventTypeXidCriticalError, self._set)
-                    self._uuids[_address(gpu)] = uuid
+def _until_failure(ended: threading.Event) -> Iterator[Xid]:
+    events = pynvml.nvmlEventSetCreate()
+    gpus: dict[int | None, str] = {}
+    try:
+        while not ended.is_set():
+            _register(events, gpus)
+            try:
+                event = pynvml.nvmlEventSetWait_v2(events, _SLICE_MILLISECONDS)
+            except pynvml.NVMLError_Timeout:
+                continue
+            gpu = gpus.get(_address(event.device)) or pynvml.nvmlDeviceGetUUID(event.device)
+            instance = None if event.gpuInstanceId == _WHOLE_GPU else int(event.gpuInstanceId)
+            yield Xid(gpu, instance, int(event.eventData))
+    finally:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlEventSetFree(events)
 
-    def _close(self) -> None:
-        if self._set is not None:
-            with suppress(pynvml.NVMLError):
-                pynvml.nvmlEventSetFree(self._set)
-        self._set = None
-        self._uuids.clear()
+
+def _register(events: Any, gpus: dict[int | None, str]) -> None:
+    """Listens to every GPU that is not listened to yet. One that did not answer may do so the next time."""
+    count = pynvml.nvmlDeviceGetCount()
+    if len(gpus) == count:
+        return
+    for index in range(count):
+        with suppress(pynvml.NVMLError):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            if _address(handle) not in gpus:
+                gpu = pynvml.nvmlDeviceGetUUID(handle)
+                pynvml.nvmlDeviceRegisterEvents(handle, pynvml.nvmlEventTypeXidCriticalError, events)
+                gpus[_address(handle)] = gpu
 
 
 def _address(handle: Any) -> int | None:

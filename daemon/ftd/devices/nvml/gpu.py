@@ -20,18 +20,13 @@ from ftsched.model import Device, Foreign
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU as it answered at a time. `parts` are what jobs can be placed on, each with its handle."""
+    """A GPU as it answered at a time. `devices` are what jobs can be placed on: itself, or its MIG instances."""
 
     uuid: str
     index: int
     handle: Any
-    parts: tuple[tuple[Device, Any], ...]
+    devices: tuple[Device, ...]
     answered: float
-
-    @property
-    def devices(self) -> tuple[Device, ...]:
-        """What jobs can be placed on."""
-        return tuple(device for device, _ in self.parts)
 
     @property
     def whole(self) -> bool:
@@ -40,14 +35,14 @@ class Gpu:
 
     def having(self, **fields: Any) -> Gpu:
         """The same GPU with other fields in each of its devices."""
-        return replace(self, parts=tuple((replace(device, **fields), handle) for device, handle in self.parts))
+        return replace(self, devices=tuple(replace(device, **fields) for device in self.devices))
 
-    def silent(self, error: str) -> Gpu:
+    def silent(self, error: str, past: Past) -> Gpu:
         """The same GPU when it does not answer: as it was, and unfit. The text does not change while that lasts."""
-        last = datetime.fromtimestamp(self.answered, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
-        return self.having(
-            unfit=f"the driver does not answer for it: {error}" + f"; last at {last}Z" * bool(self.answered)
-        )
+        reason = f"the driver does not answer for it: {error}"
+        if self.answered:
+            reason += f"; last at {datetime.fromtimestamp(self.answered, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return self.having(unfit="; ".join([*past.reasons(None), reason]))
 
 
 def ask(index: int, pasts: Callable[[str], Past], now: float) -> Gpu:
@@ -64,14 +59,14 @@ def ask(index: int, pasts: Callable[[str], Past], now: float) -> Gpu:
             parts = [*instances]
         else:
             wrong.append("it is to be divided by MIG, and has no instance")
-    devices = tuple((_device(part, index, [*past.reasons(number), *wrong]), part) for part, number in parts)
+    devices = tuple(_device(part, index, [*past.reasons(number), *wrong]) for part, number in parts)
     return Gpu(uuid, index, handle, devices, now)
 
 
 def unknown(index: int) -> Gpu:
     """A GPU that has never answered: the driver counts it, and that is all."""
     device = Device(f"gpu-{index}", host_name(), "gpu", "unknown GPU", index, total_bytes=0, used_bytes=0)
-    return Gpu(device.id, index, None, ((device, None),), answered=0.0)
+    return Gpu(device.id, index, None, (device,), answered=0.0)
 
 
 def _instances(gpu: Any) -> Iterator[Any]:
@@ -113,12 +108,14 @@ def _processes(part: Any) -> tuple[Foreign, ...]:
     return tuple(Foreign(pid, process_name(pid), used) for pid, used in sorted(found.items()))
 
 
-def sensors(part: Any) -> Sensors:
-    """What people look at; all None of a device that does not answer."""
-    milliwatts = _shown(lambda: pynvml.nvmlDeviceGetPowerUsage(part))
+def sensors(gpu: Any) -> Sensors:
+    """What people look at; all None for a GPU that does not answer or, without a handle, never did."""
+    if gpu is None:
+        return Sensors()
+    milliwatts = _shown(lambda: pynvml.nvmlDeviceGetPowerUsage(gpu))
     return Sensors(
-        utilization_percent=_shown(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(part).gpu)),
-        temperature_celsius=_shown(lambda: int(pynvml.nvmlDeviceGetTemperature(part, pynvml.NVML_TEMPERATURE_GPU))),
+        utilization_percent=_shown(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu)),
+        temperature_celsius=_shown(lambda: int(pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU))),
         power_watts=None if milliwatts is None else round(milliwatts / 1000),
     )
 

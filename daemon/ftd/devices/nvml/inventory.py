@@ -14,12 +14,12 @@ from typing import TypeVar
 import pynvml
 import structlog
 
-from ftd.devices.nvml.events import XidEvents
+from ftd.devices.nvml.events import Xid, xids
 from ftd.devices.nvml.gpu import Gpu, ask, sensors, unknown
 from ftd.devices.nvml.health import XIDS, Past, uncorrected_errors
 from ftd.devices.nvml.topology import Links, links
 from ftd.devices.port import DeviceError, Sensors, Stop
-from ftd.devices.watch import watch
+from ftd.devices.watch import in_thread
 from ftsched.model import Device
 
 T = TypeVar("T")
@@ -52,11 +52,17 @@ class NvmlInventory:
     def sensors(self) -> Mapping[str, Sensors]:
         """See Inventory."""
         with self._lock:
-            return {device.id: sensors(handle) for gpu in self._read() for device, handle in gpu.parts}
+            return {device.id: sensors(gpu.handle) for gpu in self._read() for device in gpu.devices}
 
     def watch(self, report: Callable[[Device], None]) -> Stop:
         """See Inventory. An Xid counts from the time somebody watches."""
-        return watch(self.read, XidEvents(self._note).wait, report)
+
+        def run(ended: threading.Event) -> None:
+            for xid in xids(ended):
+                for device in self._after(xid):
+                    report(device)
+
+        return in_thread(run)
 
     def release(self, device: str) -> None:
         """See Inventory. Forgives Xids, and the ECC errors counted so far."""
@@ -69,12 +75,18 @@ class NvmlInventory:
                     except pynvml.NVMLError as error:
                         log.warning("released, but it does not answer", device=device, error=str(error))
 
-    def _note(self, uuid: str, instance: int | None, xid: int) -> None:
-        meaning = XIDS.get(xid, "")
-        log.warning("the driver reports an Xid", gpu=uuid, instance=instance, xid=xid, meaning=meaning)
-        if meaning:
-            with self._lock:
-                self._pasts[uuid].xids[instance] = xid
+    def _after(self, xid: Xid) -> list[Device]:
+        """What is unfit on the GPU after an Xid: by it, or by what the driver says now."""
+        meaning = XIDS.get(xid.number, "")
+        log.warning("Xid", gpu=xid.gpu, instance=xid.instance, number=xid.number, meaning=meaning)
+        with self._lock:
+            if meaning:
+                self._pasts[xid.gpu].xids[xid.instance] = xid.number
+            try:
+                gpus = self._read()
+            except DeviceError as error:
+                gpus = [self._silent(gpu, str(error)) for gpu in self._gpus.values()]
+        return [device for gpu in gpus if gpu.uuid == xid.gpu for device in gpu.devices if device.unfit]
 
     def _read(self) -> list[Gpu]:
         """Every GPU that was ever seen: as it is, or as it was and why that is all."""
@@ -82,22 +94,33 @@ class NvmlInventory:
             count = _twice(pynvml.nvmlDeviceGetCount)
         except pynvml.NVMLError as error:
             raise DeviceError(f"the GPUs cannot be read: {error}") from error
-        # When GPUs vanish the others move up: the last that answered with a number has it.
-        before = {gpu.index: gpu for gpu in sorted(self._gpus.values(), key=lambda gpu: gpu.answered)}
         answered, silent = [], []
         for index in range(count):
             try:
                 answered.append(_twice(lambda index=index: self._ask(index)))  # type: ignore[misc]
             except pynvml.NVMLError as error:
-                silent.append((before.get(index) or unknown(index)).silent(str(error)))
+                silent.append(self._silent(self._known(index), str(error)))
         answered = self._linking(answered)
         listed = {gpu.uuid for gpu in (*answered, *silent)}
-        gone = [gpu.silent("it is not listed any more") for uuid, gpu in self._gpus.items() if uuid not in listed]
+        gone = [gpu for uuid, gpu in self._gpus.items() if uuid not in listed]
         self._gpus |= {gpu.uuid: gpu for gpu in answered}
-        return [*answered, *silent, *gone]
+        return [*answered, *silent, *(self._silent(gpu, "it is not listed any more") for gpu in gone)]
 
     def _ask(self, index: int) -> Gpu:
         return ask(index, self._pasts.__getitem__, self._clock())
+
+    def _silent(self, gpu: Gpu, error: str) -> Gpu:
+        return gpu.silent(error, self._pasts[gpu.uuid])
+
+    def _known(self, index: int) -> Gpu:
+        """The GPU with this number as it last answered."""
+        try:
+            uuid = pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index))
+            return self._gpus.get(uuid) or unknown(index)
+        except pynvml.NVMLError:
+            # When GPUs vanish the others move up: the last that answered with a number has it.
+            had = [gpu for gpu in self._gpus.values() if gpu.index == index]
+            return max(had, key=lambda gpu: gpu.answered, default=unknown(index))
 
     def _linking(self, gpus: list[Gpu]) -> list[Gpu]:
         """The GPUs with how fast they talk to each other, which is asked again only when there are more."""
