@@ -57,8 +57,11 @@ class FakeDaemon(
         self.watched: dict[str, list[job_pb2.Job]] = {}
         self.violations: list[job_service_pb2.Violation] = []
         self.plan = job_service_pb2.PlanJobResponse()
+        # What ExplainJob says of the job it is asked for, which it adds.
+        self.explanation = job_service_pb2.ExplainJobResponse()
         self.host = host_service_pb2.GetHostResponse()
         self.queued: list[host_service_pb2.QueuedJob] = []
+        self.projects: list[host_service_pb2.ProjectUse] = []
         self.artifacts: list[artifact_service_pb2.Artifact] = []
         self.data = dataset_service_pb2.GetDataReportResponse()
         # Records (or jobs, for WatchJob) after which each stream that is opened is cut; later streams are whole.
@@ -141,9 +144,17 @@ class FakeDaemon(
         more = start + len(page) < len(jobs)
         return job_service_pb2.ListJobsResponse(jobs=page, next_page_token=str(start + len(page)) if more else "")
 
+    def ExplainJob(self, request: job_service_pb2.ExplainJobRequest, context: Context) -> Any:  # noqa: N802
+        self._heard(request, context)
+        self.explanation.job.CopyFrom(self._find(request.job, context))
+        return self.explanation
+
     def UpdateJob(self, request: job_service_pb2.UpdateJobRequest, context: Context) -> Any:  # noqa: N802
         self._heard(request, context)
-        return job_service_pb2.UpdateJobResponse(job=self._find(request.job, context))
+        job = self._find(request.job, context)
+        for name in {"priority", "front"} & set(request.update_mask.paths):
+            setattr(job, name, getattr(request, name))
+        return job_service_pb2.UpdateJobResponse(job=job)
 
     def CancelJob(self, request: job_service_pb2.CancelJobRequest, context: Context) -> Any:  # noqa: N802
         self._heard(request, context)
@@ -155,11 +166,18 @@ class FakeDaemon(
 
     def PauseJob(self, request: job_service_pb2.PauseJobRequest, context: Context) -> Any:  # noqa: N802
         self._heard(request, context)
-        return job_service_pb2.PauseJobResponse(job=self._find(request.job, context))
+        job = self._find(request.job, context)
+        if request.only_waiting and job.state == job_pb2.JOB_STATE_RUNNING:
+            text = f"cannot hold job {job.id}: it is running; hold needs a job that is preparing or queued"
+            self._refuse(context, "FAILED_PRECONDITION", "WRONG_STATE", text)
+        job.state = job_pb2.JOB_STATE_PAUSED
+        return job_service_pb2.PauseJobResponse(job=job)
 
     def ResumeJob(self, request: job_service_pb2.ResumeJobRequest, context: Context) -> Any:  # noqa: N802
         self._heard(request, context)
-        return job_service_pb2.ResumeJobResponse(job=self._find(request.job, context))
+        job = self._find(request.job, context)
+        job.state = job_pb2.JOB_STATE_QUEUED
+        return job_service_pb2.ResumeJobResponse(job=job)
 
     def RetryJob(self, request: job_service_pb2.RetryJobRequest, context: Context) -> Any:  # noqa: N802
         self._heard(request, context)
@@ -238,6 +256,24 @@ class FakeDaemon(
         self._heard(request, context)
         return host_service_pb2.GetQueueResponse(jobs=self.queued)
 
+    def QuarantineDevice(  # noqa: N802
+        self, request: host_service_pb2.QuarantineDeviceRequest, context: Context
+    ) -> Any:
+        self._heard(request, context)
+        device = self._find_device(request.device, context)
+        device.unfit, device.quarantined = request.reason, True
+        return host_service_pb2.QuarantineDeviceResponse()
+
+    def ReleaseDevice(self, request: host_service_pb2.ReleaseDeviceRequest, context: Context) -> Any:  # noqa: N802
+        self._heard(request, context)
+        device = self._find_device(request.device, context)
+        device.unfit, device.quarantined = "", False
+        return host_service_pb2.ReleaseDeviceResponse()
+
+    def ListProjects(self, request: host_service_pb2.ListProjectsRequest, context: Context) -> Any:  # noqa: N802
+        self._heard(request, context)
+        return host_service_pb2.ListProjectsResponse(projects=self.projects)
+
     def GetDataReport(self, request: dataset_service_pb2.GetDataReportRequest, context: Context) -> Any:  # noqa: N802
         self._heard(request, context)
         return self.data
@@ -256,6 +292,12 @@ class FakeDaemon(
         found = next((j for j in self.jobs.values() if j.id.startswith(job) or j.name == job), None)
         if found is None:
             self._refuse(context, "NOT_FOUND", "JOB_NOT_FOUND", f"no job has the id, id prefix or name {job!r}")
+        return found
+
+    def _find_device(self, device: str, context: Context) -> host_service_pb2.Device:
+        found = next((d for d in self.host.devices if device in (d.id, f"GPU {d.index}")), None)
+        if found is None:
+            self._refuse(context, "NOT_FOUND", "DEVICE_NOT_FOUND", f"this host has no device {device!r}")
         return found
 
     def _refuse_spec(self, context: Context) -> NoReturn:

@@ -4,7 +4,7 @@
     ├── ApiError            the daemon refused a call, or could not be asked: code, reason, request_id
     │   ├── InvalidSpec     every violation at once
     │   ├── InvalidRequest  the call itself is malformed
-    │   ├── NotFound        no such job
+    │   ├── NotFound        no such job or device
     │   ├── Ambiguous       a prefix or name that several jobs have
     │   ├── AlreadyExists   the request_id was used for another spec
     │   ├── WrongState      the job is in a state that has no such move
@@ -50,7 +50,7 @@ class ApiError(FtError):
     def __init__(
         self, message: str, *, code: str = "UNKNOWN", reason: str = "", request_id: str = "", advice: str = ""
     ) -> None:
-        super().__init__(message, why=f"{code} {reason}".strip(), advice=advice)
+        super().__init__(message, why=" ".join(dict.fromkeys(filter(None, (code, reason)))), advice=advice)
         self.code = code
         self.reason = reason
         self.request_id = request_id
@@ -67,7 +67,7 @@ class InvalidRequest(ApiError):
 
 
 class NotFound(ApiError):
-    """No job has this id, prefix or name."""
+    """No job has this id, prefix or name; or the host has no such device."""
 
 
 class Ambiguous(ApiError):
@@ -159,5 +159,6 @@ class WaitTimeout(FtError):
     def __init__(self, job: str, seconds: float) -> None:
         self.job = job
         super().__init__(
-            f"job {job} is not there yet after {seconds:g} s", advice="the job goes on; wait again with more time"
+            f"job {job} is not there yet after {round(seconds, 1):g} s",
+            advice="the job goes on; wait again with more time",
         )

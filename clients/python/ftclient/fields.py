@@ -10,11 +10,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ftclient import units
 from ftclient.errors import Problem
@@ -34,12 +36,14 @@ _INTEGERS = {
 class Filler:
     """Fills messages from mappings.
 
-    `base` is the folder that relative paths start from, `known` the paths of all fields (see `paths`) for hints.
+    `base` is the folder that relative paths start from, `known` the paths of all fields (see `paths`) for hints. Times
+    such as "in 2h" are counted from when it was made.
     """
 
     def __init__(self, base: Path, known: Sequence[str]) -> None:
         self._base = base
         self._known = known
+        self._now = datetime.now(UTC)
         self.problems: list[Problem] = []
 
     def problem(self, path: str, description: str, line: int | None = None) -> None:
@@ -95,7 +99,9 @@ class Filler:
                 self.problem(path, f"{value} is out of range for this field", line)
 
     def _set_message(self, message: Message, field: Field, value: Any, path: str, line: int | None) -> None:
-        if isinstance(value, Mapping):
+        if _is_time(field):
+            self._set_time(getattr(message, field.name), value, path, line)
+        elif isinstance(value, Mapping):
             getattr(message, field.name).SetInParent()
             self.fill(getattr(message, field.name), value, path)
         elif value is not None:
@@ -106,9 +112,18 @@ class Filler:
             # `full:` with nothing after it chooses the method all the same.
             getattr(message, field.name).SetInParent()
 
+    def _set_time(self, target: Timestamp, value: Any, path: str, line: int | None) -> None:
+        given = value if isinstance(value, date | None) else self._text(value, path, line)
+        if given is None:
+            return
+        try:
+            target.FromDatetime(units.time(given, self._now))
+        except ValueError as error:
+            self.problem(path, str(error), line)
+
     def _set_list(self, message: Message, field: Field, value: Any, path: str, line: int | None) -> None:
         target = getattr(message, field.name)
-        if isinstance(value, str) and not field.message_type:
+        if isinstance(value, str):
             value = [value]
         if value is None:
             return
@@ -120,8 +135,10 @@ class Filler:
             if not field.message_type:
                 converted = self._scalar(field, item, where, at)
                 target.extend([] if converted is None else [converted])
-            elif isinstance(item, Mapping):
-                self.fill(target.add(), item, where)
+            elif isinstance(item, Mapping | str):
+                # A text alone is the first field, which says what the item is: `train: rows.jsonl`, `after: [other]`.
+                first = field.message_type.fields[0].name
+                self.fill(target.add(), {first: item} if isinstance(item, str) else item, where)
             else:
                 names = _listed(list(field.message_type.fields_by_name), "or")
                 self.problem(where, f"expected a mapping with {names}, got {_shown(item)}", at)
@@ -207,6 +224,8 @@ def _plain_field(field: Field, value: Any) -> Any:
 
 
 def _plain_value(field: Field, value: Any) -> Any:
+    if _is_time(field):
+        return str(value.ToJsonString())
     if field.message_type:
         return plain(value)
     if field.enum_type:
@@ -227,7 +246,7 @@ def paths(descriptor: Descriptor, path: str = "") -> Iterator[str]:
     for field in descriptor.fields:
         where = _join(path, field.name)
         yield where
-        if field.message_type and not _is_map(field):
+        if field.message_type and not _is_map(field) and not _is_time(field):
             yield from paths(field.message_type, f"{where}[0]" if field.is_repeated else where)
 
 
@@ -239,6 +258,10 @@ def line_of(container: Any, key: Any) -> int | None:
 
 def _is_map(field: Field) -> bool:
     return bool(field.message_type and field.message_type.GetOptions().map_entry)
+
+
+def _is_time(field: Field) -> bool:
+    return bool(field.message_type and field.message_type.full_name == Timestamp.DESCRIPTOR.full_name)
 
 
 def _join(path: str, name: str) -> str:

@@ -21,7 +21,12 @@ from ftclient.errors import Problem, SpecFileError
 from ftclient.fields import Filler, line_of, paths
 
 _JOB_FIELDS = {name for name in JobSpec.DESCRIPTOR.fields_by_name if name != "training"}
-_KNOWN = (*sorted(_JOB_FIELDS), *paths(TrainingSpec.DESCRIPTOR))
+_KNOWN = (
+    *sorted(path for path in paths(JobSpec.DESCRIPTOR) if not path.startswith("training")),
+    *paths(TrainingSpec.DESCRIPTOR),
+)
+# Of each choice that excludes the others: its members.
+_CHOICES = [{field.name for field in oneof.fields} for oneof in TrainingSpec.DESCRIPTOR.oneofs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +152,22 @@ def _override(values: dict[str, Any], override: str) -> None:
     node: Any = values
     if parts[0] not in _JOB_FIELDS and isinstance(values.get("training"), dict):
         node = values["training"]
+    for others in _CHOICES:
+        if parts[0] in others:
+            # What is chosen here takes the place of what the file chose.
+            for other in others - {parts[0]}:
+                node.pop(other, None)
     for part, following in pairwise(parts):
         node = _step(node, part, [] if following.isdigit() else {})
-    if isinstance(value, str) and (parts[-1] == "path" or parts[-1].endswith("_path")):
+    if isinstance(value, str) and _is_path(parts):
         value = str(Path(value).expanduser().absolute())
     _put(node, parts[-1], value)
+
+
+def _is_path(parts: list[str]) -> bool:
+    """Whether a text there is a path: by its name, or because an item of the list may be given by its path alone."""
+    of_list = re.sub(r"\.\d+$", "", ".".join(parts))
+    return parts[-1] == "path" or parts[-1].endswith("_path") or f"{of_list}[0].path" in _KNOWN
 
 
 def _step(node: Any, part: str, empty: Any) -> Any:

@@ -37,6 +37,7 @@ _BY_CODE: dict[str, type[errors.ApiError]] = {
     "PERMISSION_DENIED": errors.AuthError,
     "DEADLINE_EXCEEDED": errors.DeadlineExceeded,
 }
+_ADVICE_BY_REASON = {"DEVICE_NOT_FOUND": "`ftctl gpus` lists the devices there are"}
 _ADVICE: dict[type[errors.ApiError], str] = {
     errors.NotFound: "`ftctl get jobs` lists the jobs there are",
     errors.AlreadyExists: "give a new request_id to make another job, or the old spec to get the job it made",
@@ -45,7 +46,10 @@ _ADVICE: dict[type[errors.ApiError], str] = {
     errors.LimitReached: "`ftctl doctor` shows the daemon's disk and jobs",
     errors.AuthError: "ask whoever runs the daemon for access",
     errors.DeadlineExceeded: "try again; `ftctl doctor` shows whether the daemon is well",
-    errors.ApiError: "the daemon's log has the details",
+}
+_ADVICE_BY_CODE = {
+    "UNIMPLEMENTED": "the daemon is older than this program; `ftctl doctor` shows both versions",
+    "INTERNAL": "report it, with what the log says, to whoever runs the daemon",
 }
 
 
@@ -57,7 +61,14 @@ def to_error(error: Any, request_id: str = "") -> errors.ApiError:
     reason = info.reason if info else ""
     cls = _BY_REASON.get(reason) or _BY_CODE.get(code) or errors.ApiError
     message = status.message or error.details() or code
-    made = cls(message, code=code, reason=reason, request_id=request_id, advice=_ADVICE.get(cls, ""))
+    advice = _ADVICE_BY_REASON.get(reason) or _ADVICE.get(cls) or _ADVICE_BY_CODE.get(code, "")
+    made = cls(
+        message,
+        code=code,
+        reason=reason,
+        request_id=request_id,
+        advice=advice,
+    )
     if isinstance(made, errors.InvalidSpec):
         found = _detail(status, error_details_pb2.BadRequest)
         made.violations = tuple(Violation(v.field, v.description) for v in found.field_violations) if found else ()

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.fakes.daemon import FakeDaemon
-from tests.support.client import job, log_lines
+from tests.support.client import START, job, log_lines
 
 from finetuned.v1 import artifact_service_pb2, host_service_pb2, job_pb2, job_service_pb2
 from ftclient import (
@@ -110,10 +111,14 @@ def test_update_says_what_it_changes(daemon: FakeDaemon, client: Client) -> None
     client.update("k7m2", priority=0)
     client.update("k7m2", labels={})
     client.update("k7m2", priority=5, labels={"a": "b"})
+    assert client.update("k7m2", front=True).front
+    assert not client.update("k7m2", front=False).front
     assert [list(request.update_mask.paths) for request in daemon.requests] == [
         ["priority"],
         ["labels"],
         ["priority", "labels"],
+        ["front"],
+        ["front"],
     ]
 
 
@@ -163,6 +168,47 @@ def test_wait_does_not_wait_for_ever(daemon: FakeDaemon, client: Client) -> None
         client.wait("k7m2", timeout=0.3)
     with pytest.raises(DeadlineExceeded):
         list(client.watch("k7m2", timeout=0.3))
+
+
+def test_an_explanation(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs["k7m2p9x4qd"] = job("QUEUED")
+    said = daemon.explanation
+    said.position, said.waits_for[:], said.order[:] = 2, ["other"], ["priority 10"]
+    said.forecast.expected.seconds = START
+    said.devices.add(device="GPU-1", label="GPU 0", message="22.4 GiB free of the 31.2 GiB it needs")
+    found = client.explain("k7m2")
+    assert (found.job.id, found.position, found.waits_for) == ("k7m2p9x4qd", 2, ("other",))
+    assert found.forecast is not None
+    assert found.forecast.expected == datetime.fromtimestamp(START, UTC)
+    assert found.duration is None
+    assert [(each.label, each.fits) for each in found.devices] == [("GPU 0", False)]
+
+
+def test_a_hold_never_stops_a_training(daemon: FakeDaemon, client: Client) -> None:
+    daemon.jobs["k7m2p9x4qd"] = job("RUNNING")
+    with pytest.raises(WrongState, match="it is running"):
+        client.hold("k7m2")
+    daemon.jobs["k7m2p9x4qd"] = job("QUEUED")
+    assert client.hold("k7m2").state is JobState.PAUSED
+    assert client.release("k7m2").state is JobState.QUEUED
+
+
+def test_a_quarantine(daemon: FakeDaemon, client: Client) -> None:
+    daemon.host.devices.add(id="GPU-1", index=0, kind=1)
+    client.quarantine_device("GPU 0", reason="it smells")
+    assert [(device.unfit, device.quarantined) for device in client.host().devices] == [("it smells", True)]
+    client.release_device("GPU-1")
+    assert not client.host().devices[0].quarantined
+    with pytest.raises(NotFound, match="no device 'GPU 7'") as caught:
+        client.release_device("GPU 7")
+    assert caught.value.advice == "`ftctl gpus` lists the devices there are"
+
+
+def test_projects(daemon: FakeDaemon, client: Client) -> None:
+    daemon.projects.append(host_service_pb2.ProjectUse(project="nlp", weight=2, quota={"running": 4}))
+    (found,) = client.projects()
+    assert found.quota is not None
+    assert (found.project, found.weight, found.quota.running, found.quota.devices) == ("nlp", 2, 4, None)
 
 
 def test_the_rest_of_the_surface(daemon: FakeDaemon, client: Client) -> None:

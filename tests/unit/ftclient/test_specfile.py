@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - a message is easier to compare in one piece
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from finetuned.v1 import job_pb2, training_pb2
 from ftclient import SpecFileError, load_spec
 from ftclient.fields import plain
 from ftclient.specfile import from_mapping, read
+from ftclient.units import DURATION_FORMS, TIME_FORMS
 
 MINIMAL = """\
 model: {path: /models/smol}
@@ -118,6 +120,12 @@ def test_what_is_plain_fills_the_same_message_again() -> None:
         ("resources: {memory_bytes: 24G}\n", "5|resources.memory_bytes|'24G' is not a size; accepted: bytes as a number, or e.g. 500MiB, 24GiB (powers of 1024), 24GB (powers of 1000)"),
         ("lora: {}\nfull: {}\n", "6|method|lora and full are given and exclude each other; keep one of lora, qlora, full or freeze"),
         ("sft: {}\ndpo: {}\npretrain:\n", "7|stage|sft, pretrain and dpo are given and exclude each other; keep one of sft, pretrain or dpo"),
+        ("deadline: 2h\n", f"5|deadline|'2h' is not a time; accepted: {TIME_FORMS}"),
+        ("deadline: 2027-01-31\n", f"5|deadline|2027-01-31 does not say which time zone it is in; accepted: {TIME_FORMS}"),
+        ("deadline: 2027-01-31 18:00:00\n", f"5|deadline|2027-01-31 18:00:00 does not say which time zone it is in; accepted: {TIME_FORMS}"),
+        ("not_before: in a while\n", f"5|not_before|'a while' is not a duration; accepted: {DURATION_FORMS}"),
+        ("not_before: [1]\n", "5|not_before|expected text, got a list; put it in quotes"),
+        ("after: [{job: a, when: any}]\n", "5|after[0].when|no such field; accepted here: condition, job"),
         ("training: 5\n", "5|training|expected a mapping with model, data, …"),
     ],
 )  # fmt: skip
@@ -137,9 +145,38 @@ def test_data_without_a_list() -> None:
     assert problems("data:\n  train:\n    path: a.jsonl\n") == [
         "2|data.train|expected a list (each item begins with `- `), got a mapping"
     ]
-    assert problems("data:\n  train:\n    - a.jsonl\n") == [
-        "3|data.train[0]|expected a mapping with path, format, columns, weight or max_samples, got the text 'a.jsonl'"
+    assert problems("data:\n  train:\n    - 5\n") == [
+        "3|data.train[0]|expected a mapping with path, format, columns, weight or max_samples, got 5"
     ]
+
+
+def test_a_text_in_a_list_is_its_first_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "data: {train: [a.jsonl], eval: b.jsonl}\nafter: [prep-job, {job: other, condition: any}]\n"
+    spec = read(text, base=tmp_path).spec
+    assert [source.path for source in spec.training.data.train] == [f"{tmp_path}/a.jsonl"]
+    assert [source.path for source in spec.training.data.eval] == [f"{tmp_path}/b.jsonl"]
+    assert [plain(each) for each in spec.after] == [{"job": "prep-job"}, {"job": "other", "condition": "any"}]
+    monkeypatch.chdir(tmp_path)
+    overridden = read(text, ["data.train.1=c.jsonl", "data.eval=d.jsonl"], base=Path("/elsewhere")).spec.training.data
+    assert overridden.train[1].path == f"{tmp_path}/c.jsonl"
+    assert overridden.eval[0].path == f"{tmp_path}/d.jsonl"
+
+
+def test_times() -> None:
+    before = datetime.now(UTC)
+    spec = read(MINIMAL + "not_before: in 1h30m\ndeadline: 2027-01-31T18:00:00+02:00\n").spec
+    assert timedelta(hours=1.5) <= spec.not_before.ToDatetime(UTC) - before < timedelta(hours=1.6)
+    assert spec.deadline.ToJsonString() == "2027-01-31T16:00:00Z"
+    assert plain(spec)["deadline"] == "2027-01-31T16:00:00Z"
+    quoted = read(MINIMAL, ["deadline='2027-01-31T18:00:00Z'"]).spec
+    assert quoted.deadline.ToJsonString() == "2027-01-31T18:00:00Z"
+
+
+def test_what_is_chosen_on_the_command_line_replaces_the_choice_of_the_file() -> None:
+    found = read(MINIMAL + "lora: {rank: 8}\n", ["qlora.lora.rank=16"])
+    assert not found.problems
+    assert found.spec.training.WhichOneof("method") == "qlora"
+    assert found.spec.training.qlora.lora.rank == 16
 
 
 def test_fields_at_both_places() -> None:

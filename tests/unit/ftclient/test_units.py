@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from ftclient import units
@@ -40,3 +42,26 @@ def test_sizes(text: str, expected: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a size; accepted: bytes as a number"):
         units.size(text)
+
+
+NOW = datetime(2027, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("in 2h", "2027-01-31T14:00:00+00:00"),
+        ("+1h30m", "2027-01-31T13:30:00+00:00"),
+        (" in 90 ", "2027-01-31T12:01:30+00:00"),
+        ("2027-02-01T08:00:00Z", "2027-02-01T08:00:00+00:00"),
+        ("2027-02-01T08:00:00-05:00", "2027-02-01T08:00:00-05:00"),
+    ],
+)
+def test_times(text: str, expected: str) -> None:
+    assert units.time(text, NOW).isoformat() == expected
+
+
+@pytest.mark.parametrize("text", ["", "2h", "in", "in 5w", "soon", "2027-02-01T08:00:00", "2027-13-01T08:00:00Z"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError, match="accepted: "):
+        units.time(text, NOW)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ftclient import units
-from ftclient.errors import FtError, JobCancelled, JobFailed, NotFound
+from ftclient.errors import FtError, JobCancelled, JobFailed, NotFound, WaitTimeout
 from ftctl import exits, output, session, text
 from ftctl.commands.jobs import JobArgument, JobsArgument
 from ftctl.output import Format
@@ -121,6 +121,9 @@ def wait(
                 with session.detachable(found.id):
                     left = None if deadline is None else max(0.0, deadline - time.monotonic())
                     ended = client.wait(found, until=until, timeout=left)
+            except WaitTimeout as error:
+                # Of what was asked for, only the rest was left for this job.
+                raise WaitTimeout(found.id, seconds or 0.0) from error
             except (JobFailed, JobCancelled) as error:
                 session.report(error)
                 code = code or exits.code_of(error)
