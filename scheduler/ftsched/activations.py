@@ -159,7 +159,9 @@ def _temporaries(work: Workload, shape: Shape) -> int:
     else:
         per_token = 12 * h + 2 * c * i
     size = work.tokens * per_token
-    if work.method != "qlora":
-        return size
-    # One dequantised matrix exists at a time.
-    return max(size, size - c * i * work.tokens + 2 * max(each.size for each in shape.matrices))
+    return max(size, size - c * i * work.tokens + dequantised_bytes(work, shape))
+
+
+def dequantised_bytes(work: Workload, shape: Shape) -> int:
+    """The largest matrix in 16 bits, if weights are quantised: one at a time is."""
+    return 2 * max(each.size for each in shape.matrices) if work.method == "qlora" else 0

@@ -10,7 +10,7 @@ and follow what torch, transformers, PEFT and TRL allocate, op by op. Pure.
     layer        kept + gradients so far + activations + one layer recomputed + its temporaries
     end          kept + all gradients but the last ones + one layer        (full only)
     step         kept + gradients + the optimizer's scratch
-    evaluation   kept + one layer's forward pass + the head's chunks
+    evaluation   kept + one layer's forward pass, or the head's chunks
     where kept = weights, adapters, optimizer states, the reference model, the copy that several GPUs exchange
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ftsched.activations import Activations, activations
+from ftsched.activations import Activations, activations, dequantised_bytes
 from ftsched.losses import chunk_bytes, held_bytes, loss_bytes
 from ftsched.optimizers import DERIVED as DERIVED_OPTIMIZERS
 from ftsched.optimizers import optimizer_bytes
@@ -190,11 +190,11 @@ def _weights(work: Workload, shape: Shape) -> float:
 def _ends(work: Workload, shape: Shape, saved: Activations, gradients: int, shares: Division) -> list[Parts]:
     """The last layer's backward pass, when all gradients but its own are there; and the embedding's after it."""
     b, stream = work.trained_bytes, work.stream_bytes * shape.hidden * work.tokens
-    head = b * shape.embedding if work.has_vocabulary_head else 0
-    missing = b * (shape.layer_weights - shape.matrices[-1].size) + (0 if shape.tied else head)
+    # The gradient of a matrix that is the head too is there from the start, and that of the embedding meets it.
+    twice = shape.tied and work.has_vocabulary_head
+    missing = b * (shape.layer_weights - shape.matrices[-1].size + (0 if twice else shape.embedding))
     layer = saved.layer + saved.temporaries + (stream if work.recompute else 0)
-    # Two gradients of one matrix meet.
-    embedding = stream + (2 * head if shape.tied else 0)
+    embedding = stream + (2 * b * shape.embedding if twice else 0)
     return [
         {"gradients": max(0, gradients - missing) / shares.gradients, "one layer": layer},
         {"gradients": gradients / shares.gradients, "one layer": embedding},
@@ -202,7 +202,7 @@ def _ends(work: Workload, shape: Shape, saved: Activations, gradients: int, shar
 
 
 def _forward(work: Workload, shape: Shape, micro_batch: int) -> Parts:
-    """A forward pass without gradients, at its last layer and head."""
+    """A forward pass without gradients: at work in a layer or, once that has gone, in the head."""
     rows = micro_batch * (2 if work.stage in PAIRED else 1)
     tokens, c = rows * work.sequence, work.compute_bytes
     inner = shape.experts.active * shape.experts.width if shape.experts else shape.intermediate
@@ -211,7 +211,8 @@ def _forward(work: Workload, shape: Shape, micro_batch: int) -> Parts:
         head += tokens * shape.vocabulary * (c + 4)
     elif work.has_vocabulary_head:
         head += chunk_bytes(work, shape, tokens)
-    return {"one layer": tokens * (6 * shape.hidden + 3 * c * inner), "loss and head": head}
+    layer = tokens * (6 * shape.hidden + 3 * c * inner) + dequantised_bytes(work, shape)
+    return {"one layer": layer} if layer > head else {"loss and head": head}
 
 
 def _generation(work: Workload, shape: Shape) -> Parts:

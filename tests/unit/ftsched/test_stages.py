@@ -44,7 +44,7 @@ def test_the_reference_is_a_second_model_only_where_all_weights_move(stage: str)
 
 
 def test_without_recomputation_the_reference_runs_on_top_of_what_is_kept() -> None:
-    with_reference, without = (found("kto", recompute=False, reference=needed) for needed in (True, False))
+    with_reference, without = (found("kto", "qlora", recompute=False, reference=r) for r in (True, False))
     assert with_reference.peak_bytes > without.peak_bytes
 
 
