@@ -127,7 +127,7 @@ class FakeDaemon(
     def PlanJob(self, request: job_service_pb2.PlanJobRequest, context: Context) -> Any:  # noqa: N802
         self._heard(request, context)
         if self.violations:
-            return job_service_pb2.PlanJobResponse(violations=self.violations)
+            return job_service_pb2.PlanJobResponse(violations=self.violations, fixes=self.plan.fixes)
         return self.plan
 
     def GetJob(self, request: job_service_pb2.GetJobRequest, context: Context) -> Any:  # noqa: N802

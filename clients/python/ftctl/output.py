@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ftctl.text import NOTHING
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from rich.console import Console
+    from rich.table import Table
 
 STATE_STYLES = {
     "preparing": "blue",
@@ -29,6 +32,7 @@ STATE_STYLES = {
     "failed": "red",
     "cancelled": "magenta",
 }
+STYLES = STATE_STYLES | {"yes": "green", "no": "yellow"}
 
 
 class Format(StrEnum):
@@ -105,16 +109,73 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     if not console().is_terminal:
         _plain(headers, rows, right)
         return
+    console().print(_rich_table(headers, rows, right, folded=True))
+
+
+def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int], *, folded: bool) -> Table:
+    """The last column may be folded; what has no room in another is cut."""
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, header in enumerate(headers):
-        last = index == len(headers) - 1
-        shown.add_column(header, justify="right" if index in right else "left", no_wrap=not last, overflow="ellipsis")
+        fold = folded and index == len(headers) - 1
+        shown.add_column(header, justify="right" if index in right else "left", no_wrap=not fold, overflow="ellipsis")
     for row in rows:
-        shown.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in row))
-    console().print(shown)
+        shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    return shown
+
+
+def noted(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[Sequence[str]],
+    *,
+    names: Sequence[str],
+    right: Sequence[int] = (),
+) -> None:
+    """A table with long notes on its rows, in columns called `names`; on a terminal each is a line below its row."""
+    if not console().is_terminal:
+        _plain([*headers, *names], [[*row, *note] for row, note in zip(rows, notes, strict=True)], right)
+        return
+    from rich.padding import Padding
+    from rich.text import Text
+
+    shown = _rich_table(headers, rows, right, folded=False)
+    lines = [Text.assemble(*((part.text, part.style or "") for part in line)) for line in console().render_lines(shown)]
+    console().print(lines[0])
+    for line, note in zip(lines[1:], notes, strict=True):
+        console().print(line)
+        for name, text in zip(names, note, strict=True):
+            if text and text != NOTHING:
+                words = text if name == names[-1] else f"{name.lower()} {text}"
+                console().print(Padding(Text(words, style="dim"), (0, 0, 0, 3)))
+
+
+def fields(*pairs: tuple[str, str]) -> None:
+    """Values behind their names, those without a value left out; a long one is folded in its own column."""
+    given = [(f"{name}:", value) for name, value in pairs if value]
+    width = max((len(name) for name, _ in given), default=0)
+    if not console().is_terminal:
+        for name, value in given:
+            line(f"{name:<{width}} " + value.replace("\n", "\n" + " " * (width + 1)))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for name, value in given:
+        grid.add_row(Text(name, style="bold", no_wrap=True), Text(value, style=STYLES.get(value, "")))
+    console().print(grid)
+
+
+def section(title: str) -> None:
+    """A heading, after an empty line."""
+    line()
+    if console().is_terminal:
+        console().print(title, style="bold")
+    else:
+        line(title)
 
 
 def option(*accepted: Format) -> Any:

@@ -1,9 +1,13 @@
-"""Numbers as people read them: sizes, durations, ages, losses. Pure."""
+"""Numbers as people read them: sizes, durations, ages, losses, forecasts. Pure."""
 
 from __future__ import annotations
 
 import math
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ftclient.results import Duration, Forecast, Reason
 
 NOTHING = "-"
 
@@ -57,3 +61,48 @@ def count(value: float) -> str:
         if value >= limit:
             return f"{value / limit:.1f} {unit}"
     return f"{value:.0f}"
+
+
+def share(fraction: float) -> str:
+    """A half-width: ± 8%. Nothing if it is 0."""
+    return f"± {fraction:.0%}" if fraction else ""
+
+
+def about(seconds: float) -> str:
+    """A time that nobody knows exactly, in one unit: 40 s, 25 min, 1.5 h, 3 d."""
+    return " ".join(_rough(seconds))
+
+
+def forecast(when: Forecast | None, now: datetime) -> str:
+    """When something starts: in 2 h (1–3 h)."""
+    if when is None:
+        return NOTHING
+    ahead = [max(0.0, (time - now).total_seconds()) for time in (when.earliest, when.expected, when.latest)]
+    (low, low_unit), _, (high, high_unit) = map(_rough, ahead)
+    expected = f"in {about(ahead[1])}" if ahead[1] >= 1 else "any moment"
+    if (low, low_unit) == (high, high_unit):
+        return expected
+    # 0 has no unit worth saying.
+    lowest = low if low_unit == high_unit or ahead[0] < 1 else f"{low} {low_unit}"
+    return f"{expected} ({lowest}–{high} {high_unit})"
+
+
+def takes(time: Duration | None) -> str:
+    """How long something takes, how sure that is, and why: 3h10m ± 20% (4 earlier runs of this shape)."""
+    if time is None:
+        return NOTHING
+    parts = [duration(time.seconds), share(time.uncertainty), f"({time.basis})" if time.basis else ""]
+    return " ".join(part for part in parts if part)
+
+
+def because(reason: Reason | None) -> str:
+    """A reason, to be put behind what it explains."""
+    return f": {reason.message}" if reason and reason.message else ""
+
+
+def _rough(seconds: float) -> tuple[str, str]:
+    units = ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (math.inf, 86400, "d"))
+    _, unit, name = next(each for each in units if seconds < each[0])
+    value = seconds / unit
+    halves = name in ("h", "d") and value < 10
+    return f"{round(2 * value) / 2:g}" if halves else f"{value:.0f}", name

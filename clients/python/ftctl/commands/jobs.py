@@ -1,4 +1,4 @@
-"""Commands about jobs: list and show them, and cancel, pause, resume, retry, delete."""
+"""Commands about jobs: list, show and explain them, move them in the queue, and end them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftctl import output, session, show
+from ftctl import output, session
 from ftctl.output import Format
+from ftctl.show import explain as show_explain
+from ftctl.show import jobs as show
 
 if TYPE_CHECKING:
     from ftclient import Client, Job
@@ -54,6 +56,19 @@ def describe(job: JobArgument) -> None:
         show.job(found, client.artifacts(found))
 
 
+def explain(
+    job: JobArgument,
+    form: Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML)] = Format.TABLE,
+) -> None:
+    """Show why a job is where it is, and when it will start."""
+    with session.connect() as client:
+        found = client.explain(session.last(client, job))
+    if form is Format.TABLE:
+        show_explain.explanation(found)
+    else:
+        output.one(found.proto, form)
+
+
 def cancel(
     jobs: JobsArgument,
     save: Annotated[bool, typer.Option("--save", help="Save a checkpoint at the step it stops at.")] = False,
@@ -71,6 +86,40 @@ def pause(jobs: JobsArgument, quiet: Quiet = False) -> None:
 def resume(jobs: JobsArgument, quiet: Quiet = False) -> None:
     """Queue a paused job again, from its checkpoint."""
     _each(jobs, lambda client, job: client.resume(job), quiet=quiet)
+
+
+def hold(jobs: JobsArgument, quiet: Quiet = False) -> None:
+    """Keep waiting jobs from starting; refused if one runs."""
+    _each(jobs, lambda client, job: client.hold(job), quiet=quiet)
+
+
+def release(jobs: JobsArgument, quiet: Quiet = False) -> None:
+    """End a hold."""
+    _each(jobs, lambda client, job: client.release(job), quiet=quiet)
+
+
+def priority(
+    job: JobArgument,
+    value: Annotated[int, typer.Argument(metavar="N", min=-100, max=100, help="Higher starts first.")],
+    quiet: Quiet = False,
+) -> None:
+    """Set a job's priority, -100 to 100."""
+    with session.connect() as client:
+        changed = client.update(session.last(client, job), priority=value)
+    output.line(changed.id if quiet else f"{changed.id}  {changed.name}  priority {changed.priority}")
+
+
+def front(
+    jobs: JobsArgument,
+    no: Annotated[bool, typer.Option("--no", help="Take it back to its own place.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Move jobs before all others of their priority."""
+    with session.connect() as client:
+        for name in jobs:
+            changed = client.update(session.last(client, name), front=not no)
+            place = "at the front" if changed.front else "at its own place"
+            output.line(changed.id if quiet else f"{changed.id}  {changed.name}  {place}")
 
 
 def retry(jobs: JobsArgument, quiet: Quiet = False) -> None:

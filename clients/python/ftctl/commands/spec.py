@@ -5,19 +5,24 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from ftclient import units
 from ftclient.errors import FtError, InvalidSpec, Problem, SpecFileError, Unavailable
-from ftctl import exits, output, session, show
+from ftctl import exits, output, session
 from ftctl.commands import streams
 from ftctl.output import Format
+from ftctl.show import plan as show
+from ftctl.show.devices import label as device_label
 
 if TYPE_CHECKING:
+    from finetuned.v1.job_pb2 import JobSpec
     from ftclient import Client, Job
-    from ftclient.results import Violation
+    from ftclient.results import Fix, Violation
     from ftclient.specfile import SpecFile
 
 File = Annotated[str, typer.Option("-f", "--file", metavar="FILE", help="The spec, a YAML file; - is standard input.")]
@@ -36,23 +41,32 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit code as of `ftctl wait`.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Watch it live; exit code as of `ftctl wait`.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask the daemon what it would do; make no job.")] = False,
-    hold: Annotated[bool, typer.Option("--hold", help="Do not start it until `ftctl resume`.")] = False,
+    hold: Annotated[bool, typer.Option("--hold", help="Do not start it until `ftctl release`.")] = False,
+    priority: Annotated[int | None, typer.Option(metavar="N", min=-100, max=100, help="Higher starts first.")] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(metavar="JOB[:any]", help="Start when it has succeeded (any: ended); may be repeated."),
+    ] = None,
+    not_before: Annotated[str | None, typer.Option(metavar="TIME", help="Do not start before, e.g. 'in 2h'.")] = None,
+    deadline: Annotated[str | None, typer.Option(metavar="TIME", help="Stop it then if it has not ended.")] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the job's id only.")] = False,
     form: Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML, Format.NAME)] = Format.TABLE,
 ) -> None:
     """Queue a job."""
     found = _read(file, overrides)
-    _describe(found, name, label or [], hold=hold)
+    _describe(found.spec, name, label or [], priority, hold=hold)
+    _arrange(found.spec, after or [], not_before, deadline)
     if dry_run:
         _plan(found, form)
         return
     with session.connect() as client:
         if found.problems:
             _give_up(found, _ask(client, found))
+        _name_last(client, found.spec)
         try:
             job = client.submit(found.spec, request_id=request_id)
         except InvalidSpec as error:
-            _give_up(found, error.violations)
+            _give_up(found, error.violations, client.plan(found.spec).fixes)
         _say(job, Format.NAME if quiet else form)
         if follow:
             streams.watch(job.id, exit_status=True)
@@ -78,7 +92,10 @@ def plan(
     overrides: Overrides = None,
     form: Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML)] = Format.TABLE,
 ) -> None:
-    """Show what a submit would do: memory, devices, why it would wait."""
+    """Show what a submit would do: memory, time, where and when, and what to change if it does not fit.
+
+    Exit code: 0 it could run, 1 the spec has problems, 6 no device of the host could ever hold it.
+    """
     _plan(_read(file, overrides), form)
 
 
@@ -86,13 +103,17 @@ def _plan(found: SpecFile, form: Format) -> None:
     with session.connect() as client:
         if found.problems:
             _give_up(found, _ask(client, found))
+        _name_last(client, found.spec)
         planned = client.plan(found.spec)
+        labels = {device.id: device_label(device) for device in client.host().devices}
     if planned.violations:
-        _give_up(found, planned.violations)
+        _give_up(found, planned.violations, planned.fixes)
     if form is Format.TABLE:
-        show.plan(planned)
+        show.plan(planned, labels)
     else:
         output.one(planned.proto, form)
+    if planned.fixes:
+        raise typer.Exit(exits.REFUSED)
 
 
 def _say(job: Job, form: Format) -> None:
@@ -124,17 +145,45 @@ def _read(file: str, overrides: Sequence[str] | None) -> SpecFile:
         raise typer.Exit(exits.FAILED) from error
 
 
-def _describe(found: SpecFile, name: str | None, labels: Sequence[str], *, hold: bool) -> None:
+def _describe(spec: JobSpec, name: str | None, labels: Sequence[str], priority: int | None, *, hold: bool) -> None:
     """What the command line says about the job itself outranks the file."""
     if name is not None:
-        found.spec.name = name
+        spec.name = name
+    if priority is not None:
+        spec.priority = priority
     if hold:
-        found.spec.hold = True
+        spec.hold = True
     for label in labels:
         key, equals, value = label.partition("=")
         if not equals or not key:
             raise typer.BadParameter(f"--label {label}: expected KEY=VALUE")
-        found.spec.labels[key] = value
+        spec.labels[key] = value
+
+
+def _arrange(spec: JobSpec, after: Sequence[str], not_before: str | None, deadline: str | None) -> None:
+    """What the command line says about when it runs: times outrank the file's, jobs to come after are added."""
+    from finetuned.v1.job_pb2 import DependencyCondition
+    from ftclient.fields import short_names
+
+    conditions = short_names(DependencyCondition.DESCRIPTOR)
+    for given in after:
+        job, colon, condition = given.partition(":")
+        if not job or (colon and condition not in conditions):
+            raise typer.BadParameter(f"--after {given}: expected JOB or JOB:{', JOB:'.join(conditions)}")
+        spec.after.add(job=job, **({"condition": conditions[condition]} if colon else {}))
+    now = datetime.now(UTC)
+    for name, text in (("not_before", not_before), ("deadline", deadline)):
+        if text is None:
+            continue
+        try:
+            getattr(spec, name).FromDatetime(units.time(text, now))
+        except ValueError as error:
+            raise typer.BadParameter(f"--{name.replace('_', '-')}: {error}") from error
+
+
+def _name_last(client: Client, spec: JobSpec) -> None:
+    for each in spec.after:
+        each.job = session.last(client, each.job)
 
 
 def _ask(client: Client, found: SpecFile) -> Sequence[Violation]:
@@ -148,8 +197,8 @@ def _ask(client: Client, found: SpecFile) -> Sequence[Violation]:
         return ()
 
 
-def _give_up(found: SpecFile, violations: Sequence[Violation]) -> NoReturn:
-    """Prints all problems, the file's first, and exits. A field that the file has wrong is not complained of twice."""
+def _give_up(found: SpecFile, violations: Sequence[Violation], fixes: Sequence[Fix] = ()) -> NoReturn:
+    """Prints all problems, the file's first, and what would make it fit; a field wrong in the file is told of once."""
     wrong = {_plain(problem.field) for problem in found.problems}
     problems = list(found.problems)
     for violation in violations:
@@ -157,7 +206,8 @@ def _give_up(found: SpecFile, violations: Sequence[Violation]) -> NoReturn:
         if _plain(field) not in wrong:
             problems.append(Problem(field, violation.description, found.line_of(violation.field)))
     _print_problems(found.source, problems)
-    raise typer.Exit(exits.FAILED)
+    show.fixes(fixes)
+    raise typer.Exit(exits.REFUSED if fixes else exits.FAILED)
 
 
 def _plain(field: str) -> str:

@@ -1,0 +1,1 @@
+"""Records as text for people, a module for each screen. They print, and ask nobody."""

@@ -1,0 +1,45 @@
+"""Memory of a training, term by term, against what is reserved and what was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ftctl import output
+from ftctl.text import share, size
+
+if TYPE_CHECKING:
+    from ftclient.results import MemoryEstimate
+
+BAR = 16
+
+
+def table(found: MemoryEstimate, measured: int = 0) -> None:
+    """The terms, the peak with its moment and uncertainty, the reservation; `measured` is a peak in bytes or 0."""
+    output.section("Memory per device")
+    terms = [(term.name, term.bytes, term.note) for term in found.terms]
+    moment = f"at the moment: {found.peak_moment}" if found.peak_moment else ""
+    length = f"rows of {found.sequence_length} tokens" if found.sequence_length else ""
+    terms.append(("peak", found.peak_bytes, ", ".join(filter(None, (share(found.uncertainty), moment, length)))))
+    terms.append(("reserved", found.reserve_bytes, found.basis))
+    if measured:
+        terms.append(("measured", measured, _against(measured, found)))
+    scale = max(count for _, count, _ in terms)
+    if output.console().is_terminal:
+        rows = [[name, size(count), bar(count, scale), note] for name, count, note in terms]
+        output.table(["TERM", "SIZE", "", "NOTE"], rows, right=(1,))
+    else:
+        output.table(["TERM", "SIZE", "NOTE"], [[name, size(count), note] for name, count, note in terms], right=(1,))
+
+
+def bar(count: int, scale: int) -> str:
+    """A bar as long as its share of `scale`, to an eighth of a character."""
+    eighths = round(8 * BAR * count / scale) if scale else 0
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
+
+
+def _against(measured: int, found: MemoryEstimate) -> str:
+    over = measured / found.peak_bytes - 1 if found.peak_bytes else 0.0
+    told = f"{abs(over):.0%} {'over' if over > 0 else 'under'} the estimate" if found.peak_bytes else ""
+    used = f"{measured / found.reserve_bytes:.0%} of what is reserved" if found.reserve_bytes else ""
+    return ", ".join(filter(None, (told, used)))
