@@ -15,11 +15,15 @@ from ftsched.workload import Workload, adapter_parameters, adapts_attention_only
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """Bytes: kept over the whole model, kept by one layer, and the temporaries while one layer runs backward."""
+    """Bytes: kept over the whole model, kept by one layer, and the temporaries while one layer runs backward.
+
+    `copies` are the 16-bit copies of trained weights that stand until the forward pass ends, whatever is recomputed.
+    """
 
     total: int
     layer: int
     temporaries: int
+    copies: int
 
 
 def activations(work: Workload, shape: Shape) -> Activations:
@@ -35,7 +39,7 @@ def activations(work: Workload, shape: Shape) -> Activations:
     else:
         # The first norm needs no gradient where only adapters move.
         total = layers * layer - (4 * h * tokens if work.adapts else 0)
-    return Activations(total, layer, _temporaries(work, shape))
+    return Activations(total, layer, _temporaries(work, shape), _cached_copies(work, shape) if work.recompute else 0)
 
 
 def _norms(work: Workload, shape: Shape) -> int:
@@ -142,6 +146,16 @@ def _copies(work: Workload, shape: Shape) -> int:
     if adapts_experts(work, shape) and shape.experts is not None:
         size += c * shape.experts.weights(shape.hidden)
     return size
+
+
+def _cached_copies(work: Workload, shape: Shape) -> int:
+    """Autocast keeps the copy of each trained fp32 weight until it is left: all layers' are there with the head's."""
+    if not work.autocast or work.gathers or work.trained_bytes != 4:
+        return 0
+    if work.adapts:
+        return work.compute_bytes * shape.layers * adapter_parameters(work, shape)
+    trained = work.trained_layers * shape.layer_weights if work.method == "freeze" else shape.linear_weights
+    return work.compute_bytes * (trained + (shape.embedding if work.trains_head else 0))
 
 
 def _temporaries(work: Workload, shape: Shape) -> int:

@@ -2,15 +2,18 @@
 
     estimate(workload, config) -> Estimate
 
-A step is looked at in the moments at which its peak can fall (the loss, one layer's backward pass, the end of the
-backward pass, the optimizer step, the evaluation); the estimate is the largest, term by term. The formulas give bytes
-and follow what torch, transformers, PEFT and TRL allocate, op by op. Pure.
+A step is looked at in the moments at which its peak can fall (the end of the forward pass, the loss, one layer's
+backward pass, the end of the backward pass, the optimizer step, the evaluation, the writing of answers); the estimate
+is the largest, term by term. The formulas give bytes and follow what torch, transformers, PEFT and TRL allocate, op by
+op. Pure.
 
+    forward      kept + gradients so far + activations + copies that autocast makes + the head's chunks
     loss         kept + gradients so far + activations + the head's chunks
     layer        kept + gradients so far + activations + one layer recomputed + its temporaries
     end          kept + all gradients but the last ones + one layer        (full only)
     step         kept + gradients + the optimizer's scratch
     evaluation   kept + one layer's forward pass, or the head's chunks
+    generation   kept + keys and values + one layer's forward pass over the prompts + the last logits
     where kept = weights, adapters, optimizer states, the reference model, the copy that several GPUs exchange
 """
 
@@ -21,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftsched.activations import Activations, activations, dequantised_bytes
-from ftsched.losses import chunk_bytes, held_bytes, loss_bytes
+from ftsched.losses import forward_bytes, held_bytes, loss_bytes
 from ftsched.optimizers import DERIVED as DERIVED_OPTIMIZERS
 from ftsched.optimizers import optimizer_bytes
 from ftsched.shapes import Shape, shape_of
@@ -49,6 +52,7 @@ _NOTES = {
     "gathered parameters": "of one layer and of what belongs to none",
     "gradients not yet divided": "of one layer and of the head",
     "gradients of the layers' inputs": "which FSDP holds until the backward pass ends",
+    "16-bit copies": "of trained weights, until autocast is left",
     "held logits": "which the caller keeps",
     "keys and values": "of all answers being written",
 }
@@ -146,7 +150,9 @@ def _moments(work: Workload, shape: Shape, saved: Activations) -> list[tuple[str
         "gradients not yet divided": shares.undivided_gradients,
         "gradients of the layers' inputs": shares.kept_inputs,
     }
+    copies: Parts = {"16-bit copies": saved.copies, "loss and head": forward_bytes(work, shape, work.tokens)}
     moments: list[tuple[str, Parts]] = [
+        ("forward", {**forward, **root, **copies, "gradients": before}),
         ("loss", {**forward, **root, "gradients": before, "loss and head": loss_bytes(work, shape)}),
         ("layer", {**forward, **held, **undivided, "gradients": before or head, "one layer": one_layer}),
         ("step", {**kept, "gradients": gradients / shares.gradients, "scratch": scratch}),
@@ -206,11 +212,7 @@ def _forward(work: Workload, shape: Shape, micro_batch: int) -> Parts:
     rows = micro_batch * (2 if work.stage in PAIRED else 1)
     tokens, c = rows * work.sequence, work.compute_bytes
     inner = shape.experts.active * shape.experts.width if shape.experts else shape.intermediate
-    head = tokens * (4 + 2 * work.stream_bytes) * shape.hidden
-    if work.loss == "logits" or work.logit_bytes:
-        head += tokens * shape.vocabulary * (c + 4)
-    elif work.has_vocabulary_head:
-        head += chunk_bytes(work, shape, tokens)
+    head = forward_bytes(work, shape, tokens)
     layer = tokens * (6 * shape.hidden + 3 * c * inner) + dequantised_bytes(work, shape)
     return {"one layer": layer} if layer > head else {"loss and head": head}
 

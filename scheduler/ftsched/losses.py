@@ -27,6 +27,16 @@ def loss_bytes(work: Workload, shape: Shape) -> float:
     return value + _tiled(work, shape)
 
 
+def forward_bytes(work: Workload, shape: Shape, tokens: int) -> float:
+    """Bytes of the last hidden states, before and after their norm, and of the head, before there is a gradient."""
+    hidden = tokens * (4 + 2 * work.stream_bytes) * shape.hidden
+    if not work.has_vocabulary_head:
+        return hidden
+    if work.loss == "logits" or work.logit_bytes:
+        return hidden + tokens * shape.vocabulary * (work.compute_bytes + 4)
+    return hidden + chunk_bytes(work, shape, tokens)
+
+
 def logit_bytes(work: Workload) -> float:
     """Bytes per logit: in 16 bits, upcast to fp32, its gradient; accelerate's autocast keeps one copy more."""
     return work.logit_bytes or (16 if work.autocast else 14 if work.compute_bytes == 2 else 12)

@@ -53,12 +53,12 @@ def reserve(device: DeviceKind = DeviceKind.GPU, **more: object) -> int:
 
 
 def test_the_defaults_of_each_method() -> None:
-    """16-bit weights of 15 GiB under an adapter, 4-bit ones of 5.2 GiB, or 16 bytes a parameter."""
+    """16-bit weights of 15 GiB under an adapter, 4-bit ones of 5.2 GiB, or 18 bytes a parameter with copies."""
     sizes = {type(method).__name__: reserve(method=method) / GIB for method in (Qlora(), Lora(), Freeze(), Full())}
     assert 6 < sizes["Qlora"] < 10
     assert 17 < sizes["Lora"] < 20
     assert 35 < sizes["Freeze"] < 45
-    assert 120 < sizes["Full"] < 135
+    assert 130 < sizes["Full"] < 150
 
 
 @pytest.mark.parametrize(

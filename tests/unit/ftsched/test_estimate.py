@@ -179,3 +179,11 @@ def _seconds(workload: Workload) -> float:
     start = time.perf_counter()
     estimate(workload, LLAMA_3_8B)
     return time.perf_counter() - start
+
+
+def test_autocast_keeps_a_copy_of_each_trained_weight_while_gradients_wait() -> None:
+    """With accumulation the forward pass meets the gradients: 18 bytes a parameter, recomputation or not."""
+    shape = shape_of(MISTRAL_7B)
+    found = estimate(work("full", 1, 512, weight_bytes=4, autocast=True, accumulates=True), MISTRAL_7B)
+    assert found.moment == "forward"
+    assert found.peak_bytes == pytest.approx(18 * shape.parameters, rel=0.01)
