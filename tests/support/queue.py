@@ -79,7 +79,7 @@ def explanation() -> job_service_pb2.ExplainJobResponse:
 
 
 def eased(job: job_pb2.Job) -> job_pb2.Job:
-    """The job after a trial and two attempts, of which the first ran out of memory."""
+    """The job after a trial and two attempts: the first ran out of memory, the second was stopped."""
     job.estimate.CopyFrom(estimate())
     for number, (peak, batch) in enumerate(((21.5, 8), (31.9, 8), (24.75, 4)), start=1):
         attempt = job.attempts.add(number=number, devices=[GPUS[0]], micro_batch=batch, outcome=1)
@@ -90,9 +90,7 @@ def eased(job: job_pb2.Job) -> job_pb2.Job:
     probe.probe = True
     failed.outcome, failed.failure.failure_class, failed.step_seconds = 3, 1, 0
     last.gradient_checkpointing, last.resumed_from = True, "checkpoint-10"
-    last.ClearField("end_time")
-    last.ClearField("outcome")
-    last.start_time.seconds = int(time.time()) - 2 * HOUR - 90
+    last.outcome = 2
     return job
 
 
@@ -157,7 +155,7 @@ def projects() -> list[host_service_pb2.ProjectUse]:
 def forecast(earliest: float, expected: float, latest: float) -> job_pb2.Forecast:
     """So many hours from now."""
     ahead = {"earliest": earliest, "expected": expected, "latest": latest}
-    return job_pb2.Forecast(**{name: Timestamp(seconds=int(time.time() + h * HOUR) + 60) for name, h in ahead.items()})
+    return job_pb2.Forecast(**{name: Timestamp(seconds=int(time.time() + h * HOUR) + 20) for name, h in ahead.items()})
 
 
 def duration() -> job_pb2.Duration:

@@ -19,7 +19,6 @@ from ftctl.text import NOTHING
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from rich.console import Console
-    from rich.table import Table
 
 STATE_STYLES = {
     "preparing": "blue",
@@ -109,21 +108,16 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     if not console().is_terminal:
         _plain(headers, rows, right)
         return
-    console().print(_rich_table(headers, rows, right, folded=True))
-
-
-def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int], *, folded: bool) -> Table:
-    """The last column may be folded; what has no room in another is cut."""
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, header in enumerate(headers):
-        fold = folded and index == len(headers) - 1
-        shown.add_column(header, justify="right" if index in right else "left", no_wrap=not fold, overflow="ellipsis")
+        last = index == len(headers) - 1
+        shown.add_column(header, justify="right" if index in right else "left", no_wrap=not last, overflow="ellipsis")
     for row in rows:
         shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    return shown
+    console().print(shown)
 
 
 def noted(
@@ -133,23 +127,36 @@ def noted(
     *,
     names: Sequence[str],
     right: Sequence[int] = (),
+    cut: int,
 ) -> None:
-    """A table with long notes on its rows, in columns called `names`; on a terminal each is a line below its row."""
+    """A table with long notes on its rows, in columns called `names`; on a terminal each is a line below its row.
+
+    What a terminal has no room for is cut from the column `cut`.
+    """
     if not console().is_terminal:
         _plain([*headers, *names], [[*row, *note] for row, note in zip(rows, notes, strict=True)], right)
         return
     from rich.padding import Padding
     from rich.text import Text
 
-    shown = _rich_table(headers, rows, right, folded=False)
-    lines = [Text.assemble(*((part.text, part.style or "") for part in line)) for line in console().render_lines(shown)]
-    console().print(lines[0])
-    for line, note in zip(lines[1:], notes, strict=True):
-        console().print(line)
+    head, *lines = _aligned(_shortened([headers, *rows], cut), right)
+    console().print(Text(head, style="bold"), soft_wrap=True)
+    for line, note in zip(lines, notes, strict=True):
+        console().print(Text(line), soft_wrap=True)
         for name, text in zip(names, note, strict=True):
             if text and text != NOTHING:
                 words = text if name == names[-1] else f"{name.lower()} {text}"
                 console().print(Padding(Text(words, style="dim"), (0, 0, 0, 3)))
+
+
+def _shortened(rows: Sequence[Sequence[str]], cut: int) -> Sequence[Sequence[str]]:
+    """The rows with the cells of one column so short that a row has room on the terminal."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = max(8, widths[cut] - max(0, sum(widths) + 2 * len(widths) - console().width))
+    return [
+        [cell if index != cut or len(cell) <= room else f"{cell[: room - 1]}…" for index, cell in enumerate(row)]
+        for row in rows
+    ]
 
 
 def fields(*pairs: tuple[str, str]) -> None:
@@ -191,14 +198,18 @@ def option(*accepted: Format) -> Any:
 
 
 def _plain(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
-    lines = [headers, *rows]
-    widths = [max(len(cells[index]) for cells in lines) for index in range(len(headers))]
-    for cells in lines:
-        padded = (
-            cell.rjust(width) if index in right else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        line("  ".join(padded).rstrip())
+    for text in _aligned([headers, *rows], right):
+        line(text)
+
+
+def _aligned(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
+    """Each row as one line, its cells under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = (
+        [cell.rjust(width) if index in right else cell.ljust(width) for index, (cell, width) in enumerate(cells)]
+        for cells in (zip(row, widths, strict=True) for row in rows)
+    )
+    return ["  ".join(cells).rstrip() for cells in padded]
 
 
 def yaml(value: Any) -> None:

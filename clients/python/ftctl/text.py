@@ -70,21 +70,24 @@ def share(fraction: float) -> str:
 
 def about(seconds: float) -> str:
     """A time that nobody knows exactly, in one unit: 40 s, 25 min, 1.5 h, 3 d."""
-    return " ".join(_rough(seconds))
+    unit = _unit(seconds)
+    return f"{_in(seconds, unit)} {unit[1]}"
 
 
 def forecast(when: Forecast | None, now: datetime) -> str:
     """When something starts: in 2 h (1–3 h)."""
     if when is None:
         return NOTHING
-    ahead = [max(0.0, (time - now).total_seconds()) for time in (when.earliest, when.expected, when.latest)]
-    (low, low_unit), _, (high, high_unit) = map(_rough, ahead)
-    expected = f"in {about(ahead[1])}" if ahead[1] >= 1 else "any moment"
-    if (low, low_unit) == (high, high_unit):
-        return expected
-    # 0 has no unit worth saying.
-    lowest = low if low_unit == high_unit or ahead[0] < 1 else f"{low} {low_unit}"
-    return f"{expected} ({lowest}–{high} {high_unit})"
+    low, expected, high = (
+        max(0.0, (time - now).total_seconds()) for time in (when.earliest, when.expected, when.latest)
+    )
+    start = f"in {about(expected)}" if expected >= 1 else "any moment"
+    if about(low) == about(high):
+        return start
+    unit = _unit(high)
+    # Half of a unit is said in that unit, less in its own; 0 has none worth saying.
+    lowest = _in(low, unit) if low < 1 or low >= unit[0] / 2 else about(low)
+    return f"{start} ({lowest}–{about(high)})"
 
 
 def takes(time: Duration | None) -> str:
@@ -100,9 +103,12 @@ def because(reason: Reason | None) -> str:
     return f": {reason.message}" if reason and reason.message else ""
 
 
-def _rough(seconds: float) -> tuple[str, str]:
+def _unit(seconds: float) -> tuple[int, str]:
     units = ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (math.inf, 86400, "d"))
-    _, unit, name = next(each for each in units if seconds < each[0])
-    value = seconds / unit
-    halves = name in ("h", "d") and value < 10
-    return f"{round(2 * value) / 2:g}" if halves else f"{value:.0f}", name
+    return next((size, name) for limit, size, name in units if seconds < limit)
+
+
+def _in(seconds: float, unit: tuple[int, str]) -> str:
+    """The number alone; below ten hours or days halves count."""
+    value = seconds / unit[0]
+    return f"{round(2 * value) / 2:g}" if unit[0] >= 3600 and value < 10 else f"{value:.0f}"

@@ -3,14 +3,16 @@ from __future__ import annotations
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fakes.daemon import FakeDaemon
 from tests.support.client import START, job, log_lines
 
-from finetuned.v1 import artifact_service_pb2, host_service_pb2, job_pb2, job_service_pb2
+from finetuned.v1 import artifact_service_pb2, host_service_pb2, host_service_pb2_grpc, job_pb2, job_service_pb2
 from ftclient import (
     AlreadyExists,
+    ApiError,
     Client,
     DeadlineExceeded,
     FtError,
@@ -274,3 +276,27 @@ def test_a_closed_client(client: Client) -> None:
     client.close()
     with pytest.raises(FtError, match="this client is closed"):
         client.host()
+
+
+class Broken(FakeDaemon):
+    """It fails inside, and is too old to know of projects."""
+
+    def GetHost(self, request: object, context: Any) -> Any:  # noqa: N802
+        self._refuse(context, "INTERNAL", "INTERNAL", "internal error, id 17; the daemon's log has the details")
+
+    def ListProjects(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return host_service_pb2_grpc.HostServiceServicer.ListProjects(self, request, context)
+
+
+def test_errors_that_are_not_the_callers(daemon: FakeDaemon) -> None:
+    daemon.stop()
+    with Broken(daemon.socket) as broken, Client(broken.address) as client:
+        with pytest.raises(ApiError, match="internal error, id 17") as caught:
+            client.host()
+        assert (caught.value.why, caught.value.advice) == (
+            "INTERNAL",
+            "report it, with what the log says, to whoever runs the daemon",
+        )
+        with pytest.raises(ApiError) as caught:
+            client.projects()
+        assert caught.value.advice == "the daemon is older than this program; `ftctl doctor` shows both versions"

@@ -6,6 +6,7 @@ To write the files anew after a change that is meant: GOLDEN=write pytest tests/
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tests.fakes.daemon import FakeDaemon
 
+from ftctl import output
 from ftctl.app import app
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -67,10 +70,26 @@ def ftctl(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> Run:
         with pytest.raises(SystemExit) as caught:
             app(["--address", daemon.address, *args], prog_name="ftctl")
         printed = capsys.readouterr()
-        out, err = (part.replace(daemon.address, "SOCKET") for part in (printed.out, printed.err))
+        out, err = (_settled(part.replace(daemon.address, "SOCKET")) for part in (printed.out, printed.err))
         return Transcript(int(caught.value.code or 0), out, err)
 
     return run
+
+
+def _settled(printed: str) -> str:
+    """Without the spaces at the ends of lines that a terminal does not show, and without the time of day."""
+    return re.sub(r"about \d{4}-\d\d-\d\d \d\d:\d\d", "about WHEN", re.sub(r" +$", "", printed, flags=re.MULTILINE))
+
+
+@pytest.fixture
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes standard output a terminal without colours, so many columns wide."""
+
+    def widen(width: int) -> None:
+        terminal = Console(force_terminal=True, color_system=None, width=width, highlight=False)
+        monkeypatch.setattr(output, "console", lambda: terminal)
+
+    return widen
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ def test_of_a_wait_that_takes_too_long(daemon: FakeDaemon, ftctl: Run) -> None:
     daemon.jobs["k7m2p9x4qd"] = job("RUNNING")
     done = ftctl("wait", "k7m2", "--timeout", "0.2s")
     assert done.code == 101
+    assert "job k7m2p9x4qd is not there yet after 0.2 s" in done.err
     assert "the job goes on" in done.err
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.daemon import FakeDaemon
+from tests.support import queue
 from tests.support.client import START, job, log_lines, training_events
 
-from finetuned.v1 import artifact_service_pb2, host_service_pb2, job_pb2, job_service_pb2
+from finetuned.v1 import artifact_service_pb2, job_pb2, job_service_pb2
 
 Matches = Callable[..., None]
 
@@ -109,30 +110,10 @@ def test_watch_in_a_pipe(daemon: FakeDaemon, matches: Matches, monkeypatch: pyte
     matches("watch", "watch", "@last", "--exit-status")
 
 
-def host() -> host_service_pb2.GetHostResponse:
-    answer = host_service_pb2.GetHostResponse(
-        hostname="gpu1", version="0.1.0", state_directory="/var/lib/finetuned", state_free_bytes=10**12
-    )
-    answer.start_time.seconds = START
-    answer.inventory = "nvml 570.1"
-    gpu = answer.devices.add(id="GPU-1", kind=1, name="NVIDIA H100", index=0, total_bytes=80 << 30, used_bytes=30 << 30)
-    gpu.utilization_percent, gpu.reserved_bytes = 97, 24 << 30
-    gpu.uses.add(job="k7m2p9x4qd", pid=17, process_name="python", used_bytes=20 << 30, reserved_bytes=24 << 30)
-    gpu.uses.add(pid=99, process_name="vllm", used_bytes=10 << 30)
-    answer.jobs_by_state["running"] = 1
-    return answer
-
-
-@pytest.mark.parametrize("command", ["gpus", "doctor", "queue", "version"])
+@pytest.mark.parametrize("command", ["doctor", "version"])
 def test_the_host(daemon: FakeDaemon, matches: Matches, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.version", "3.11.0 (fixed)")
-    daemon.host = host()
-    waiting = host_service_pb2.QueuedJob(
-        job="w2abcdefgh", name="dpo-1", position=1, devices=1, bytes_per_device=24 << 30
-    )
-    waiting.queue_time.seconds = int(time.time()) - DAYS
-    waiting.reason.message = "asks 24.0 GiB, gpu 0 has 18.2 GiB free"
-    daemon.queued.append(waiting)
+    daemon.host, daemon.queued = queue.host(), queue.queued()
     matches(command, command)
 
 

@@ -42,10 +42,12 @@ def queue(
     if quiet or form is Format.NAME:
         for job in waiting:
             output.line(job.job)
-    elif form in (Format.TABLE, Format.WIDE):
+    elif form not in (Format.TABLE, Format.WIDE):
+        output.many((job.proto for job in waiting), form)
+    elif waiting:
         show_queue.table(waiting, form)
     else:
-        output.many((job.proto for job in waiting), form)
+        session.note("no job waits")
 
 
 def quarantine(

@@ -11,27 +11,31 @@ from ftctl import output
 from ftctl.text import NOTHING, duration, size
 
 if TYPE_CHECKING:
+    from ftclient import Job
     from ftclient.results import Attempt
 
 # So much of a GPU's UUID as tells it from the others.
 SHORT_ID = 12
-_HEADERS = ["#", "DEVICES", "TOOK", "STEP", "PEAK", "RESERVED", "OUTCOME", "RAN WITH"]
+_HEADERS = ["#", "DEVICES", "TOOK", "STEP", "PEAK", "RESERVED", "OUTCOME"]
 
 
 def table(attempts: Sequence[Attempt], labels: Mapping[str, str] | None = None) -> None:
     """All attempts; `labels` are names of devices for people, by their ids."""
     output.section("Attempts")
     before: list[Attempt | None] = [None, *(early for early, _ in pairwise(attempts))]
-    rows = [_row(attempt, early, labels or {}) for attempt, early in zip(attempts, before, strict=True)]
-    output.table(_HEADERS, rows, right=(0, 2, 3, 4, 5))
+    rows = [_row(attempt, labels or {}) for attempt in attempts]
+    notes = [["; ".join(_settings(attempt, early)) or NOTHING] for attempt, early in zip(attempts, before, strict=True)]
+    output.noted(_HEADERS, rows, notes, names=["RAN WITH"], right=(0, 2, 3, 4, 5), cut=1)
 
 
-def peak(attempts: Sequence[Attempt]) -> int:
-    """The most memory that any of them used on a device, in bytes; 0 if none was measured."""
-    return max((attempt.peak_memory_bytes for attempt in attempts), default=0)
+def peak(job: Job) -> int:
+    """The peak of the newest attempt that measured one, in bytes; 0 if none did. Older ones may have run with more."""
+    if job.progress and job.progress.peak_memory_bytes:
+        return job.progress.peak_memory_bytes
+    return next((each.peak_memory_bytes for each in reversed(job.attempts) if each.peak_memory_bytes), 0)
 
 
-def _row(attempt: Attempt, before: Attempt | None, labels: Mapping[str, str]) -> list[str]:
+def _row(attempt: Attempt, labels: Mapping[str, str]) -> list[str]:
     took = (attempt.end_time or datetime.now(UTC)) - attempt.start_time
     cause = attempt.failure.failure_class if attempt.failure else None
     return [
@@ -42,7 +46,6 @@ def _row(attempt: Attempt, before: Attempt | None, labels: Mapping[str, str]) ->
         size(attempt.peak_memory_bytes) if attempt.peak_memory_bytes else NOTHING,
         size(attempt.reserved_bytes),
         str(cause or attempt.outcome or "running").replace("_", " "),
-        "; ".join(_settings(attempt, before)) or NOTHING,
     ]
 
 

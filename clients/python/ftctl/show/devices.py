@@ -55,13 +55,6 @@ def devices(host: Host) -> None:
         _tables(host)
 
 
-def state(device: Device) -> str:
-    """Whether jobs are started on it, and if not, why."""
-    if device.quarantined:
-        return f"quarantined: {device.unfit}"
-    return f"unfit: {device.unfit}" if device.unfit else "fit"
-
-
 def _tables(host: Host) -> None:
     headers = ["DEVICE", "NAME", "OURS", "PROMISED", "NOT OURS", "FREE", "TOTAL", "BUSY", "TEMP", "POWER", "STATE"]
     rows = []
@@ -69,7 +62,7 @@ def _tables(host: Host) -> None:
         memory = memory_of(device)
         parts = (memory.ours, memory.promised, memory.others, memory.free, device.total_bytes)
         gauges = [gauge or NOTHING for gauge in _gauges(device)]
-        rows.append([label(device), device.name, *map(size, parts), *gauges, state(device)])
+        rows.append([label(device), device.name, *map(size, parts), *gauges, device.unfit or "fit"])
     output.table(headers, rows, right=range(2, 10))
     uses = [[label(device), *_use(use)] for device in host.devices for use in device.uses]
     if uses:
@@ -100,18 +93,20 @@ def _draw(device: Device) -> None:
     from rich.text import Text
 
     width = min(output.console().width, WIDEST_BAR)
-    right = "  ".join(gauge for gauge in _gauges(device) if gauge)
+    right = "  ".join(gauge for gauge in (size(device.total_bytes), *_gauges(device)) if gauge)
     name = Text.assemble((label(device), "bold"), f"  {device.name}")
     if device.max_jobs:
         name.append(f"  {device.max_jobs} job{'s' if device.max_jobs > 1 else ''} at a time", style="dim")
     name.truncate(width - len(right) - 2, overflow="ellipsis", pad=True)
     output.console().print(name.append(f"  {right}", style="dim"), no_wrap=True)
     if device.unfit:
-        output.console().print(Text(state(device), style="bold red"))
+        output.console().print(Text(f"not used: {device.unfit}", style="bold red"))
+    if device.quarantined:
+        output.console().print(Text(f"`ftctl release-gpu {device.index}` ends the quarantine", style="dim"))
     memory = memory_of(device)
     counts = (memory.ours, memory.promised, memory.others, memory.free)
     output.console().print(_bar(counts, width))
-    output.console().print(_legend(counts, device.total_bytes))
+    output.console().print(_legend(counts))
     for use in device.uses:
         output.console().print(_user(use))
 
@@ -127,7 +122,7 @@ def _bar(counts: tuple[int, ...], width: int) -> Text:
     return bar.append(PARTS[-1][1] * (width - len(bar)), style=PARTS[-1][2])
 
 
-def _legend(counts: tuple[int, ...], total: int) -> Text:
+def _legend(counts: tuple[int, ...]) -> Text:
     from rich.text import Text
 
     parts = [
@@ -135,7 +130,7 @@ def _legend(counts: tuple[int, ...], total: int) -> Text:
         for (name, glyph, style), count in zip(PARTS, counts, strict=True)
         if count
     ]
-    return Text("  ").join([*parts, Text(f"of {size(total)}", style="dim")])
+    return Text("  ").join(parts)
 
 
 def _user(use: DeviceUse) -> Text:

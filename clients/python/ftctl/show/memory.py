@@ -11,15 +11,24 @@ if TYPE_CHECKING:
     from ftclient.results import MemoryEstimate
 
 BAR = 16
+# The moments of a step, in words.
+MOMENTS = {
+    "loss": "while the loss is computed",
+    "layer": "in a layer's backward pass",
+    "end": "at the end of the backward pass",
+    "step": "in the optimizer's step",
+    "evaluation": "in an evaluation",
+    "generation": "while text is generated",
+}
 
 
 def table(found: MemoryEstimate, measured: int = 0) -> None:
     """The terms, the peak with its moment and uncertainty, the reservation; `measured` is a peak in bytes or 0."""
     output.section("Memory per device")
     terms = [(term.name, term.bytes, term.note) for term in found.terms]
-    moment = f"at the moment: {found.peak_moment}" if found.peak_moment else ""
-    length = f"rows of {found.sequence_length} tokens" if found.sequence_length else ""
-    terms.append(("peak", found.peak_bytes, ", ".join(filter(None, (share(found.uncertainty), moment, length)))))
+    moment = MOMENTS.get(found.peak_moment, found.peak_moment)
+    length = f"for rows of {found.sequence_length} tokens" if found.sequence_length else ""
+    terms.append(("peak", found.peak_bytes, " ".join(filter(None, (share(found.uncertainty), moment, length)))))
     terms.append(("reserved", found.reserve_bytes, found.basis))
     if measured:
         terms.append(("measured", measured, _against(measured, found)))

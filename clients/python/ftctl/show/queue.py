@@ -26,13 +26,13 @@ def table(waiting: Sequence[QueuedJob], form: Format) -> None:
             for row, job in zip(rows, waiting, strict=True)
         ]
     notes = [[", ".join(job.waits_for) or NOTHING, job.reason.message if job.reason else NOTHING] for job in waiting]
-    output.noted(headers, rows, notes, names=["WAITS FOR", "WHY"], right=(0, 3, 6))
+    output.noted(headers, rows, notes, names=["WAITS FOR", "WHY"], right=(0, 3, 6), cut=2)
 
 
 def projects(found: Sequence[ProjectUse]) -> None:
-    """What each project has had of the host beside what its weight makes its due, and what it holds of its quota."""
+    """What each project has had of the host beside its due, in device hours, and what it holds of its quota."""
     weights = sum(project.weight for project in found)
-    headers = ["PROJECT", "WEIGHT", "DUE", "HAD", "DEVICE HOURS", "RUNNING", "NOT ENDED", "DEVICES", "MEMORY"]
+    headers = ["PROJECT", "WEIGHT", "DUE", "HAD", "HOURS", "RUNNING", "NOT ENDED", "DEVICES", "MEMORY"]
     output.table(headers, [_project(project, weights) for project in found], right=range(1, len(headers)))
 
 
@@ -66,4 +66,4 @@ def _project(found: ProjectUse, weights: float) -> list[str]:
 
 
 def _of(held: str, limit: str) -> str:
-    return f"{held} of {limit}" if limit else held
+    return f"{held}/{limit}" if limit else held
