@@ -97,7 +97,7 @@ def test_a_plan_that_no_device_could_hold(busy: FakeDaemon, matches: Matches) ->
     busy.plan = queue.too_large()
     matches("plan-too-large", "plan", "-f", "job.yaml")
     fix = busy.plan.fixes[1].changes
-    args = [part for path, value in fix.items() for part in ("--set", f"{path}={value}")]
+    args = [part for path, value in sorted(fix.items()) for part in ("--set", f"{path}={value}")]
     busy.plan = queue.plan()
     matches("plan-fixed", "plan", "-f", "job.yaml", *args)
     assert busy.requests[-2].spec.training.WhichOneof("method") == "qlora"  # type: ignore[attr-defined]

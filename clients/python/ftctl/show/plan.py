@@ -39,7 +39,7 @@ def fixes(found: Sequence[Fix]) -> None:
         output.line()
         need = f"{size(fix.estimate.reserve_bytes)} {share(fix.estimate.uncertainty)}" if fix.estimate else ""
         output.line(f"  {fix.description}: {need.strip()} per device" if need else f"  {fix.description}")
-        changes = {path.removeprefix("training."): value for path, value in fix.changes.items()}
+        changes = {path.removeprefix("training."): value for path, value in sorted(fix.changes.items())}
         output.line("    " + " ".join(f"--set {shlex.quote(f'{path}={value}')}" for path, value in changes.items()))
         for name, value in _nested(changes).items():
             output.line(f"    {name}: {_flow(value)}")
