@@ -74,11 +74,20 @@ def _attention(work: Workload, shape: Shape) -> int:
 
 
 def _mlp(work: Workload, shape: Shape) -> int:
-    c, i, experts = work.compute_bytes, shape.intermediate, shape.experts
+    c, i, experts = _output_bytes(work, shape), shape.intermediate, shape.experts
     if experts is not None:
         return _expert_mlp(work, shape, experts)
     masks = 2 * shape.hidden if shape.family.drops else 0
     return c * i * {"gated": 3, "gelu": 1, "gelu_new": 4}[shape.family.mlp] + masks
+
+
+def _output_bytes(work: Workload, shape: Shape) -> int:
+    """Bytes of a number that a linear layer makes.
+
+    A 4-bit layer answers in the format it was asked in, and what autocast's LayerNorm makes is fp32.
+    """
+    wide = work.method == "qlora" and work.autocast and shape.family.layer_norm and work.device == "gpu"
+    return 4 if wide else work.compute_bytes
 
 
 def _expert_mlp(work: Workload, shape: Shape, experts: Experts) -> int:
@@ -165,7 +174,9 @@ def _temporaries(work: Workload, shape: Shape) -> int:
     if not work.adapts:
         per_token = 4 * h + 2 * c * i
     elif work.adapter_bytes == c:
-        per_token = c * h + 2 * c * i
+        made = _output_bytes(work, shape)
+        written_out = made == 4 and shape.family.mlp == "gelu_new"
+        per_token = c * h + (3 if written_out else 2) * made * i
     elif adapts_attention_only(work, shape):
         per_token = max(2 * h + 3 * c * i, 8 * h + 2 * c * i)
     elif work.autocast:
