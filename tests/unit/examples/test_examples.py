@@ -21,7 +21,7 @@ def rows(form: str) -> list[dict[str, Any]]:
 
 
 def test_there_are_specs_to_start_from() -> None:
-    assert {path.stem for path in SPECS} == {"demo", "lora", "qlora", "full", "dpo"}
+    assert {path.stem for path in SPECS} == {"demo", "lora", "qlora", "full", "dpo", "queued"}
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)

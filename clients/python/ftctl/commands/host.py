@@ -109,6 +109,9 @@ def doctor() -> None:
     if foreign:
         names = ", ".join(use.process_name or str(use.pid) for use in foreign)
         output.line(f"warn  device memory is held by what is not the daemon's: {names}; see `ftctl gpus`")
+    for device in host.devices:
+        if device.unfit:
+            output.line(f"warn  {devices.label(device)} is not used: {device.unfit}")
     low = host.state_free_bytes < 2 * 1024**3
     output.line(f"{'warn' if low else 'ok  '}  {text.size(host.state_free_bytes)} free in {host.state_directory}")
     jobs = ", ".join(f"{count} {state}" for state, count in sorted(host.jobs_by_state.items())) or "none"
