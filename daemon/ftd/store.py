@@ -50,6 +50,22 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX labels_by_value ON labels (key, value);
     """,
+    """
+    CREATE TABLE measurements (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,  -- the oldest is forgotten first
+        model TEXT NOT NULL,
+        method TEXT NOT NULL,
+        shape TEXT NOT NULL,
+        estimated_bytes INTEGER NOT NULL,
+        peak_bytes INTEGER NOT NULL,
+        out_of_memory INTEGER NOT NULL,
+        step_seconds REAL NOT NULL,
+        tokens_per_second REAL NOT NULL,
+        device TEXT NOT NULL,
+        time REAL NOT NULL
+    );
+    CREATE INDEX measurements_by_subject ON measurements (model, method, shape);
+    """,
 )
 
 _COLUMNS = (
