@@ -19,8 +19,10 @@ from ftd.database import Database
 from ftd.devices import Inventory, open_inventory
 from ftd.dispatch import DevicePolicy, Dispatcher
 from ftd.doorbells import Doorbells
+from ftd.experience import Experience
 from ftd.intake import Intake
 from ftd.launch import ExecLauncher
+from ftd.measured import Measurements
 from ftd.models import HostPolicy
 from ftd.moves import LIVE
 from ftd.notify import Notifier, watchdog_seconds
@@ -68,14 +70,16 @@ async def serve(config: Config) -> None:
     database = Database(state.database, MIGRATIONS)
     await database.open()
     store = Store(database)
+    measurements = Measurements(database)
     queue = Queue(store, runs, config.limits.active_jobs)
     try:
         await asyncio.to_thread(runs.purge)
         await asyncio.to_thread(state.check_runs, await store.ids(), await store.is_new())
         await queue.load()
+        await measurements.load()
         async with asyncio.TaskGroup() as group:
             group.create_task(_fail_with(database))
-            await _run(config, state, inventory, runs, queue, asked, group)
+            await _run(config, state, inventory, runs, queue, measurements, asked, group)
     except* _Stop:
         log.info("stopped", jobs_going_on=sum(job.state in LIVE for job in queue.active()))
     finally:
@@ -89,6 +93,7 @@ async def _run(
     inventory: Inventory,
     runs: RunDirectories,
     queue: Queue,
+    measurements: Measurements,
     asked: asyncio.Event,
     group: asyncio.TaskGroup,
 ) -> None:
@@ -96,8 +101,10 @@ async def _run(
     notifier = Notifier()
     doorbells = Doorbells()
     queue.listen(lambda job: doorbells.ring(runs.get(job.id).path))
-    intake = _intake(config)
-    attempts = Attempts(queue, ExecLauncher(runs, _launch_settings(config)), runs, doorbells, intake, group)
+    intake = _intake(config, measurements)
+    experience = Experience(intake, measurements, inventory)
+    launcher = ExecLauncher(runs, _launch_settings(config))
+    attempts = Attempts(queue, launcher, runs, doorbells, intake, experience, group)
     dispatcher = Dispatcher(queue, attempts, inventory, _device_policy(config))
     group.create_task(doorbells.run())
     await attempts.recover([job for job in queue.active() if job.state in LIVE], RECOVER_SECONDS)
@@ -146,10 +153,10 @@ def _stop_signals() -> asyncio.Event:
     return asked
 
 
-def _intake(config: Config) -> Intake:
+def _intake(config: Config, measurements: Measurements) -> Intake:
     paths, security = config.paths, config.security
     roots = PathRoots(Roots(paths.model_roots), Roots(paths.data_roots), Roots(paths.output_roots))
-    return Intake(roots, HostPolicy(security.allow_remote_code, security.allow_hub))
+    return Intake(roots, HostPolicy(security.allow_remote_code, security.allow_hub), measurements.of)
 
 
 def _device_policy(config: Config) -> DevicePolicy:

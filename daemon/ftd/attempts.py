@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from ftd.bootstrap import Exit
 from ftd.doorbells import Doorbells
 from ftd.errors import DiskFull, InvalidSpec
+from ftd.experience import Experience
 from ftd.intake import Intake
 from ftd.job import Job
 from ftd.launch import Handle, Launcher
@@ -39,6 +40,8 @@ class _Running:
     task: asyncio.Task[None]
     begun: asyncio.Event
     handle: Handle | None = None
+    # Why it cannot go on, whatever its processes say.
+    lost: Failure | None = None
 
 
 class Attempts:
@@ -51,6 +54,7 @@ class Attempts:
         runs: RunDirectories,
         doorbells: Doorbells,
         intake: Intake,
+        experience: Experience,
         group: asyncio.TaskGroup,
     ) -> None:
         self._queue = queue
@@ -58,6 +62,7 @@ class Attempts:
         self._runs = runs
         self._doorbells = doorbells
         self._intake = intake
+        self._experience = experience
         self._group = group
         self._running: dict[tuple[str, int], _Running] = {}
         self._on_over: list[Callable[[], None]] = []
@@ -84,6 +89,15 @@ class Attempts:
         """Starts the job's newest attempt, or its preparation if there is none yet."""
         number = len(job.attempts)
         self._add(job, number, self._launcher.start(job, number, devices))
+
+    def lose(self, job: Job, failure: Failure) -> None:
+        """Ends the job's newest attempt, since what it runs on is gone. May be repeated."""
+        running = self._running.get((job.id, len(job.attempts)))
+        if running is None or running.lost is not None:
+            return
+        running.lost = failure
+        if running.handle is not None:
+            self._group.create_task(running.handle.stop(save=False))
 
     async def recover(self, jobs: Sequence[Job], seconds: float) -> None:
         """Finds the attempts of these jobs again, all at once. What takes longer than `seconds` goes on behind."""
@@ -116,6 +130,8 @@ class Attempts:
                 ended = begun
             else:
                 ended = await self._follow(job.id, number, running, begun)
+            if running.lost is not None and ended.outcome is not Outcome.COMPLETED:
+                ended = replace(ended, outcome=Outcome.FAILED, failure=running.lost)
             await self._tell(job.id, await self._verdict(job, number, ended))
         finally:
             running.begun.set()
@@ -133,6 +149,8 @@ class Attempts:
         running.handle = handle
         # A stop that was asked for before there was anything to stop.
         self._stop_if_stopping(await self._queue.get(job_id))
+        if running.lost is not None:
+            await handle.stop(save=False)
 
         async def on_started() -> None:
             # Not when it was found again: it has said its first word to an earlier daemon.
@@ -168,7 +186,10 @@ class Attempts:
             # A keeper that was killed could not say what its trainer had saved.
             checkpoint = await asyncio.to_thread(self._runs.get(job.id).latest_checkpoint)
         end = Ended(ended.outcome, ended.failure, checkpoint, ended.peak_memory_bytes, ended.step_seconds)
-        if number and can_relieve(ended.failure, job.resolved.resources.device):
+        if not number:
+            return end
+        await self._experience.take(job, end, (await self._queue.progress(job)).tokens_per_second)
+        if can_relieve(ended.failure, job.resolved.resources.device):
             return await self._relieved(job, end)
         return end
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from ftd import memory
 from ftd.capacity import device_kind, missing_devices, too_large
 from ftd.errors import InvalidSpec, Violation
 from ftd.limits import ending, is_data_path, is_usable_path
+from ftd.measured import Measurement, Subject
 from ftd.models import HostPolicy, ModelInfo, read_model
 from ftd.names import default_name
 from ftd.paths import PathRefused, PathRoots, Roots
@@ -64,6 +65,8 @@ class Intake:
 
     roots: PathRoots
     policy: HostPolicy
+    # What was measured with a model and a method before, by their keys.
+    measured: Callable[[str, str], tuple[Measurement, ...]] = lambda model, method: ()
 
     def accept(self, spec: JobSpec, devices: Sequence[Device]) -> Accepted:
         """Checks and resolves a spec. Raises InvalidSpec with every violation that can be found."""
@@ -90,7 +93,7 @@ class Intake:
         def fixes(fits_bytes: int) -> tuple[Fix, ...]:
             return memory.fixes(resolved, config, longest, fits_bytes)
 
-        needed = memory.estimate(resolved, config, longest)
+        needed = self._estimate(resolved, model, longest)
         if too_big := list(too_large(resolved, needed, devices, fixes)):
             raise InvalidSpec(too_big)
         return Accepted(spec.name or default_name(resolved), spec.project or DEFAULT_PROJECT, resolved, needed)
@@ -100,7 +103,31 @@ class Intake:
         model, violations = self._model(resolved)
         if violations:
             raise InvalidSpec(violations)
-        return memory.estimate(resolved, model.config if model else {}, sequence_length)
+        return self._estimate(resolved, model, sequence_length)
+
+    def subject(self, resolved: TrainingSpec, sequence_length: int) -> tuple[Subject, int] | None:
+        """What a run of this training measures, and the peak by arithmetic; None if the model is not at hand."""
+        model, violations = self._model(resolved)
+        if model is None or violations:
+            return None
+        subject = memory.subject(resolved, model.config, sequence_length)
+        return subject, memory.arithmetic_peak(resolved, model.config, sequence_length)
+
+    def history(self, resolved: TrainingSpec, sequence_length: int) -> tuple[Measurement, ...]:
+        """Runs of the very same model, method and shape, the oldest first."""
+        found = self.subject(resolved, sequence_length)
+        if found is None:
+            return ()
+        runs = self.measured(found[0].model, found[0].method)
+        return tuple(run for run in runs if run.subject == found[0])
+
+    def _estimate(self, resolved: TrainingSpec, model: ModelInfo | None, sequence_length: int) -> MemoryEstimate:
+        config = model.config if model else {}
+        runs: tuple[Measurement, ...] = ()
+        if model is not None:
+            subject = memory.subject(resolved, config, sequence_length)
+            runs = self.measured(subject.model, subject.method)
+        return memory.estimate(resolved, config, sequence_length, runs=runs)
 
     def _model(self, training: TrainingSpec) -> tuple[ModelInfo | None, list[Violation]]:
         """The model, None if its folder is not on this host, and what is wrong with it."""

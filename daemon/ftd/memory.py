@@ -1,14 +1,30 @@
-"""From a resolved training to the memory it needs: says to `ftsched.estimate` what the spec means. Pure."""
+"""From a resolved training to the memory it needs: tells `ftsched` what the spec means and what was measured. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from ftd.measured import Measurement, Subject
 from ftd.records import MemoryEstimate, MemoryTerm
-from ftd.spec import Cadence, Dpo, Dtype, Freeze, Lora, Method, Pretrain, Qlora, QuantType, Stage, TrainingSpec
+from ftd.spec import (
+    Cadence,
+    DeviceKind,
+    Dpo,
+    Dtype,
+    Freeze,
+    Lora,
+    Method,
+    Pretrain,
+    Qlora,
+    QuantType,
+    Stage,
+    TrainingSpec,
+)
 from ftsched import estimate as arithmetic
-from ftsched import workload
+from ftsched import learned, workload
 from ftsched.fixes import Fix, cheapest_fixes
 from ftsched.pace import token_operations
 from ftsched.shapes import shape_of
@@ -20,21 +36,26 @@ _BYTES = {Dtype.FP32: 4, Dtype.BF16: 2, Dtype.FP16: 2}
 
 
 def estimate(
-    training: TrainingSpec, config: Mapping[str, Any], sequence_length: int, parameters: int = 0
+    training: TrainingSpec,
+    config: Mapping[str, Any],
+    sequence_length: int,
+    parameters: int = 0,
+    runs: Sequence[Measurement] = (),
 ) -> MemoryEstimate:
     """Memory per device for sequences of at most `sequence_length` tokens; what the spec itself asks for comes first.
 
     `config` is the model's config.json, unused if the spec says `memory_bytes`; `parameters` are the model's, if
-    somebody counted them. Raises ftsched.shapes.NotAModel if the config does not describe a decoder.
+    somebody counted them; `runs` are those of the same model and method. Raises ftsched.shapes.NotAModel if the config
+    does not describe a decoder.
     """
     given = training.resources.memory_bytes
     if given is not None:
         terms = (MemoryTerm("given in the spec", given),)
         return MemoryEstimate(terms, given, given, "", 0.0, sequence_length, "given in the spec")
     work, shape = workload_of(training, sequence_length), shape_of(config, parameters)
-    found = arithmetic.estimate_shape(work, shape)
+    found = learned.learn(arithmetic.estimate_shape(work, shape), _key(learned.shape_key(work)), _lessons(runs))
     return MemoryEstimate(
-        terms=tuple(MemoryTerm(term.name, term.bytes, term.note) for term in found.terms),
+        terms=_terms(found),
         peak_bytes=found.peak_bytes,
         reserve_bytes=found.reserve_bytes,
         peak_moment=found.moment,
@@ -45,6 +66,71 @@ def estimate(
         disk_bytes=disk_bytes(work, shape, training.checkpoints.keep or 1),
         token_operations=token_operations(work, shape),
     )
+
+
+def subject(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int) -> Subject:
+    """What a run of this training measures. Raises ftsched.shapes.NotAModel."""
+    work = workload_of(training, sequence_length)
+    return Subject(_key(repr(shape_of(config))), work.method, _key(learned.shape_key(work)))
+
+
+def arithmetic_peak(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int) -> int:
+    """The peak by arithmetic alone, whatever the spec says and runs have taught. Raises ftsched.shapes.NotAModel."""
+    return arithmetic.estimate_shape(workload_of(training, sequence_length), shape_of(config)).peak_bytes
+
+
+def by_trial(training: TrainingSpec, estimate: MemoryEstimate, peak_bytes: int) -> MemoryEstimate:
+    """The estimate that rests on the peak of a trial; what the spec itself asks for stays."""
+    if training.resources.memory_bytes is not None:
+        return estimate
+    on_gpu = training.resources.device is DeviceKind.GPU
+    uncertainty = arithmetic.MEASURED if on_gpu else arithmetic.ON_CPU
+    margin = int(uncertainty * peak_bytes) + arithmetic.MARGIN_BYTES
+    terms = (
+        MemoryTerm("measured peak", peak_bytes, "in a trial of the longest rows"),
+        *(term for term in estimate.terms if term.name == "context"),
+        MemoryTerm("margin", margin, "for what the trial did not see"),
+    )
+    return replace(
+        estimate,
+        terms=terms,
+        peak_bytes=peak_bytes,
+        reserve_bytes=sum(term.bytes for term in terms),
+        uncertainty=uncertainty,
+        basis="measured in a trial",
+    )
+
+
+def besides_context(training: TrainingSpec, measured_bytes: int) -> int:
+    """A measured peak as the arithmetic means it: on a CPU the whole process was measured, 0 if nothing else was."""
+    on_gpu = training.resources.device is DeviceKind.GPU
+    return measured_bytes if on_gpu else max(0, measured_bytes - arithmetic.CPU_CONTEXT)
+
+
+def _lessons(runs: Sequence[Measurement]) -> list[learned.Run]:
+    """What the runs teach; one that ran out of memory may say that more is needed, but never that less is."""
+    return [
+        learned.Run(run.subject.shape, run.estimated_bytes, run.peak_bytes)
+        for run in runs
+        if not run.out_of_memory or run.peak_bytes > run.estimated_bytes
+    ]
+
+
+def _terms(found: arithmetic.Estimate) -> tuple[MemoryTerm, ...]:
+    """The terms as the message has them, whose sizes are not negative: a correction downwards is taken off the peak."""
+    terms = [MemoryTerm(term.name, term.bytes, term.note) for term in found.terms]
+    less = -min(0, *(term.bytes for term in terms))
+    if not less:
+        return tuple(terms)
+    terms[-1] = replace(terms[-1], bytes=0, note=f"{terms[-1].note}: {less} bytes less than the arithmetic says")
+    for index, term in enumerate(terms):
+        taken = min(term.bytes, less)
+        terms[index], less = replace(term, bytes=term.bytes - taken), less - taken
+    return tuple(terms)
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def fixes(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int, fits_bytes: int) -> tuple[Fix, ...]:

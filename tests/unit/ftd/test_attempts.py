@@ -11,15 +11,28 @@ from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
-from tests.support.parts import ESTIMATE, PREPARED, REPORT, FakeHandle, FakeLauncher, opened_queue, submit
+from tests.support.parts import (
+    ESTIMATE,
+    PREPARED,
+    REPORT,
+    FakeHandle,
+    FakeInventory,
+    FakeLauncher,
+    cpu,
+    opened_queue,
+    submit,
+)
 
 from ftd import attempts as attempts_module
 from ftd.attempts import Attempts
 from ftd.bootstrap import Exit
+from ftd.database import Database
 from ftd.doorbells import Doorbells
 from ftd.errors import DiskFull
+from ftd.experience import Experience
 from ftd.intake import Intake
 from ftd.job import Job
+from ftd.measured import Measurement, Measurements, Subject
 from ftd.models import HostPolicy
 from ftd.moves import Event, Placed
 from ftd.paths import PathRoots, Roots
@@ -28,8 +41,12 @@ from ftd.queue import Queue
 from ftd.records import Failure, FailureClass, JobState, Outcome, Reason, ReasonCode
 from ftd.rundir import RunDirectories
 from ftd.spec import Batch, Compute, DeviceKind, JobSpec, Resources, TrainingSpec
+from ftd.store import MIGRATIONS
 
 KILLED = Failure(FailureClass.WORKER_KILLED, "killed by SIGKILL")
+
+
+SUBJECT = Subject("model", "lora", "shape")
 
 
 class FixedIntake(Intake):
@@ -41,6 +58,9 @@ class FixedIntake(Intake):
         self.lengths.append(sequence_length)
         return ESTIMATE
 
+    def subject(self, resolved: object, sequence_length: int) -> tuple[Subject, int]:
+        return SUBJECT, 10
+
 
 @asynccontextmanager
 async def running(root: Path, launcher: FakeLauncher) -> AsyncIterator[SimpleNamespace]:
@@ -51,10 +71,21 @@ async def running(root: Path, launcher: FakeLauncher) -> AsyncIterator[SimpleNam
 
     async def hold() -> None:
         # A task group belongs to one task, and a fixture begins and ends in two.
+        database = Database(root / "measured.db", MIGRATIONS)
+        await database.open()
+        measurements = Measurements(database)
         async with opened_queue(root) as queue, asyncio.TaskGroup() as group:
-            attempts = Attempts(queue, launcher, RunDirectories(root / "runs"), Doorbells(), intake, group)
-            ready.set_result(SimpleNamespace(queue=queue, attempts=attempts, launcher=launcher, group=group))
-            await asyncio.Event().wait()
+            experience = Experience(intake, measurements, FakeInventory((cpu(),)), clock=lambda: 9.0)
+            attempts = Attempts(queue, launcher, RunDirectories(root / "runs"), Doorbells(), intake, experience, group)
+            ready.set_result(
+                SimpleNamespace(
+                    queue=queue, attempts=attempts, launcher=launcher, group=group, measurements=measurements
+                )
+            )
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await database.close()
 
     holder = asyncio.create_task(hold())
     yield await ready
@@ -256,3 +287,34 @@ async def test_a_stop_outranks_another_try(parts: SimpleNamespace) -> None:
     ended = await until(parts.queue, job, JobState.CANCELLED)
     # If it is retried, it goes on with less.
     assert ended.resolved.batch == Batch(1, 4)
+
+
+async def measured(parts: SimpleNamespace, ended: Exit) -> tuple[Measurement, ...]:
+    """What is known after an attempt that ended so, on a GPU, where a peak is of tensors alone."""
+    job = await submit(parts.queue, training=TrainingSpec(resources=Resources(device=DeviceKind.GPU)))
+    await parts.queue.apply(job.id, PREPARED)
+    job = await parts.queue.apply(job.id, Placed(("cpu",), 30))
+    parts.attempts.start(job, ("cpu",))
+    (await handle_of(parts, job, 1)).end(ended)
+    async with asyncio.timeout(5):
+        while parts.attempts.runs(await parts.queue.get(job.id)):
+            await asyncio.sleep(0.01)
+    found: tuple[Measurement, ...] = parts.measurements.of("model", "lora")
+    return found
+
+
+async def test_what_an_attempt_measured_is_kept(parts: SimpleNamespace) -> None:
+    assert await measured(parts, Exit(Outcome.COMPLETED, None, "", 7, 0.5)) == (
+        Measurement(SUBJECT, 10, 7, False, 0.5, 0.0, "CPU", 9.0),
+    )
+    out_of_memory = Failure(FailureClass.OUT_OF_GPU_MEMORY, "no")
+    assert (await measured(parts, Exit(Outcome.FAILED, out_of_memory, "", 9)))[1].out_of_memory
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [Exit(Outcome.STOPPED, peak_memory_bytes=7), Exit(Outcome.FAILED, KILLED, step_seconds=1.0)],
+    ids=["no step", "no peak"],
+)
+async def test_what_measured_nothing_is_not_kept(parts: SimpleNamespace, ended: Exit) -> None:
+    assert await measured(parts, ended) == ()
