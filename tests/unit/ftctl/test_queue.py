@@ -88,6 +88,13 @@ def test_for_programs(ftctl: Run, command: str) -> None:
     assert "\n  " in ftctl(*command.split(), "-o", "yaml").out
 
 
+def test_what_a_process_takes_is_not_compared_with_an_estimate_of_tensors(busy: FakeDaemon, ftctl: Run) -> None:
+    assert "12% under the estimate, 79% of what is reserved" in ftctl("explain", "dpo-1").out
+    for attempt in busy.jobs["w2abcdefgh"].attempts:
+        attempt.devices[:] = ["cpu"]
+    assert "24.8 GiB  79% of what is reserved" in ftctl("explain", "dpo-1").out
+
+
 def test_a_queue_without_jobs(daemon: FakeDaemon, ftctl: Run) -> None:
     done = ftctl("queue")
     assert (done.out, done.err) == ("", "no job waits\n")

@@ -35,6 +35,11 @@ def peak(job: Job) -> int:
     return next((each.peak_memory_bytes for each in reversed(job.attempts) if each.peak_memory_bytes), 0)
 
 
+def on_cpu(job: Job) -> bool:
+    """Whether what it measured is the memory of processes and not of a GPU."""
+    return any("cpu" in attempt.devices for attempt in job.attempts)
+
+
 def _row(attempt: Attempt, labels: Mapping[str, str]) -> list[str]:
     took = (attempt.end_time or datetime.now(UTC)) - attempt.start_time
     cause = attempt.failure.failure_class if attempt.failure else None

@@ -33,7 +33,7 @@ def explanation(found: Explanation) -> None:
         rows = [[each.label, "yes" if each.fits else "no", each.message or NOTHING] for each in found.devices]
         output.table(["DEVICE", "FITS", "WHY"], rows)
     if job.estimate:
-        memory.table(job.estimate, attempts.peak(job))
+        memory.table(job.estimate, attempts.peak(job), resident=attempts.on_cpu(job))
     if job.attempts:
         attempts.table(job.attempts, {each.device: each.label for each in found.devices})
 

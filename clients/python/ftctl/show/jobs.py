@@ -46,7 +46,7 @@ def job(found: Job, artifacts: Sequence[Artifact]) -> None:
     if found.attempts:
         attempts.table(found.attempts)
     if found.estimate:
-        memory.table(found.estimate, attempts.peak(found))
+        memory.table(found.estimate, attempts.peak(found), resident=attempts.on_cpu(found))
     if found.data:
         data(found.data)
     if artifacts:

@@ -22,8 +22,11 @@ MOMENTS = {
 }
 
 
-def table(found: MemoryEstimate, measured: int = 0) -> None:
-    """The terms, the peak with its moment and uncertainty, the reservation; `measured` is a peak in bytes or 0."""
+def table(found: MemoryEstimate, measured: int = 0, *, resident: bool = False) -> None:
+    """The terms, the peak with its moment and uncertainty, the reservation; `measured` is a peak in bytes or 0.
+
+    What is `resident` is a whole process, on a CPU, and not to be compared with the estimate's peak, which is tensors.
+    """
     output.section("Memory per device")
     terms = [(term.name, term.bytes, term.note) for term in found.terms]
     moment = MOMENTS.get(found.peak_moment, found.peak_moment)
@@ -31,7 +34,7 @@ def table(found: MemoryEstimate, measured: int = 0) -> None:
     terms.append(("peak", found.peak_bytes, " ".join(filter(None, (share(found.uncertainty), moment, length)))))
     terms.append(("reserved", found.reserve_bytes, found.basis))
     if measured:
-        terms.append(("measured", measured, _against(measured, found)))
+        terms.append(("measured", measured, _against(measured, found, resident=resident)))
     scale = max(count for _, count, _ in terms)
     if output.console().is_terminal:
         rows = [[name, size(count), bar(count, scale), note] for name, count, note in terms]
@@ -47,8 +50,9 @@ def bar(count: int, scale: int) -> str:
     return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
 
 
-def _against(measured: int, found: MemoryEstimate) -> str:
-    over = measured / found.peak_bytes - 1 if found.peak_bytes else 0.0
-    told = f"{abs(over):.0%} {'over' if over > 0 else 'under'} the estimate" if found.peak_bytes else ""
+def _against(measured: int, found: MemoryEstimate, *, resident: bool) -> str:
+    comparable = found.peak_bytes and not resident
+    over = measured / found.peak_bytes - 1 if comparable else 0.0
+    told = f"{abs(over):.0%} {'over' if over > 0 else 'under'} the estimate" if comparable else ""
     used = f"{measured / found.reserve_bytes:.0%} of what is reserved" if found.reserve_bytes else ""
     return ", ".join(filter(None, (told, used)))
