@@ -78,7 +78,15 @@ def _mlp(work: Workload, shape: Shape) -> int:
     if experts is not None:
         return _expert_mlp(work, shape, experts)
     masks = 2 * shape.hidden if shape.family.drops else 0
+    if _widens_gelu(work, shape):
+        # Autocast raises to a power in fp32, and what is made of that stays fp32.
+        return (3 * 4 + c) * i + masks
     return c * i * {"gated": 3, "gelu": 1, "gelu_new": 4}[shape.family.mlp] + masks
+
+
+def _widens_gelu(work: Workload, shape: Shape) -> bool:
+    """Whether a GELU that is written out is computed in fp32 on the way."""
+    return shape.family.mlp == "gelu_new" and work.autocast and work.device == "gpu"
 
 
 def _output_bytes(work: Workload, shape: Shape) -> int:
@@ -183,6 +191,8 @@ def _temporaries(work: Workload, shape: Shape) -> int:
         per_token = (14 if work.stream_bytes == 4 else 10) * h + 3 * c * i
     else:
         per_token = 12 * h + 2 * c * i
+    if _widens_gelu(work, shape) and _output_bytes(work, shape) == c:
+        per_token += c * i
     size = work.tokens * per_token
     return max(size, size - c * i * work.tokens + dequantised_bytes(work, shape))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
@@ -18,9 +18,9 @@ import pytest
 import torch
 from tests.oracle.tracker import LiveStorages
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_map_only
 
 aten = torch.ops.aten
-_layer_norm = torch.nn.functional.layer_norm
 
 
 @contextlib.contextmanager
@@ -96,6 +96,9 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if attn_mask is None:
         out = aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, scale=scale)
         return out[0]
@@ -113,14 +116,20 @@ def _can_do_without_mask(
     return (window is None or keys < window) and (padding is None or padding.shape[0] == 1)
 
 
-def _norm_in_fp32(
-    tensor: torch.Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> torch.Tensor:
-    if not torch.is_autocast_enabled("cpu"):
-        return _layer_norm(tensor, shape, weight, bias, eps)
-    with torch.autocast("cpu", enabled=False):
-        weight, bias = (each if each is None else each.float() for each in (weight, bias))
-        return _layer_norm(tensor.float(), shape, weight, bias, eps)
+def _in_fp32(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as autocast runs it on a GPU, in fp32; on a CPU it would leave the format as it is."""
+
+    def widened(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_autocast_enabled("cpu"):
+            return function(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            return function(*tree_map_only(torch.Tensor, _widen, args), **tree_map_only(torch.Tensor, _widen, kwargs))
+
+    return widened
+
+
+def _widen(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _dropout(tensor: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
@@ -147,8 +156,9 @@ _REPLACED: dict[str, Any] = {
     "trl.kernels.chunked_logprob._forward_tile": _nothing,
     "trl.kernels.chunked_logprob._backward_tile": _nothing,
     "trl.kernels.chunked_logprob._addmm_fp32": lambda acc, a, b: acc.add_(0),
-    # Autocast on a GPU runs LayerNorm in fp32, on a CPU it does not.
-    "torch.nn.functional.layer_norm": _norm_in_fp32,
+    # What a decoder calls of autocast's list for CUDA that is not on its list for the CPU: LayerNorm, and GELU's power.
+    "torch.nn.functional.layer_norm": _in_fp32(torch.nn.functional.layer_norm),
+    "torch.pow": _in_fp32(torch.pow),
     # On a GPU the mask is of one byte, on a CPU it has the format of the activations.
     "torch.nn.functional.dropout": _dropout,
     # Clipping and AdamW take all tensors at once on a GPU, and one by one on a CPU.
