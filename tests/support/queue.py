@@ -70,7 +70,7 @@ def explanation() -> job_service_pb2.ExplainJobResponse:
     answer.position, answer.waits_for[:] = 1, first.waits_for
     answer.forecast.CopyFrom(first.forecast)
     answer.duration.CopyFrom(first.duration)
-    answer.order.extend(["priority 10", "project nlp has had 3.1 times its share", "shortest of its project"])
+    answer.order.extend(["priority 10", "moved before all others of its priority", "needs 3.17 device-hours"])
     says = ["22.4 GiB free of the 31.2 GiB it needs; 9.0 GiB held by pid 4711 (python), not ours"]
     says += ["one job at a time", "in quarantine: Xid 79: the GPU has fallen off the bus"]
     for index, message in enumerate(says):

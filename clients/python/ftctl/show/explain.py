@@ -26,7 +26,6 @@ def explanation(found: Explanation) -> None:
         ("Starts", _starts(found.forecast)),
         ("Takes", takes(found.duration) if found.duration else ""),
         ("Its place", "\n".join(found.order)),
-        ("Front", "moved before all others of its priority" if job.front else ""),
     )
     if found.devices:
         output.section("Devices now")
