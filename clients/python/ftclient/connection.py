@@ -141,7 +141,10 @@ class Connection:
             return DeadlineExceeded("the time given to the stream is over", code="DEADLINE_EXCEEDED")
         return self._unavailable(cut, "")
 
-    def _unavailable(self, error: grpc.RpcError | None, request_id: str) -> Unavailable:
+    def _unavailable(self, error: grpc.RpcError | None, request_id: str) -> ApiError:
+        """Nobody answers; or the daemon did, that it cannot now, and why."""
+        if error is not None and (told := status.to_error(error, request_id)).reason:
+            return told
         tried = {}
         for address in self._addresses:
             tried[address] = _probe(address) or (error.details() if error else "") or "it answers, but not as it should"

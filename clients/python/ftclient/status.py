@@ -37,7 +37,10 @@ _BY_CODE: dict[str, type[errors.ApiError]] = {
     "PERMISSION_DENIED": errors.AuthError,
     "DEADLINE_EXCEEDED": errors.DeadlineExceeded,
 }
-_ADVICE_BY_REASON = {"DEVICE_NOT_FOUND": "`ftctl gpus` lists the devices there are"}
+_ADVICE_BY_REASON = {
+    "DEVICE_NOT_FOUND": "`ftctl gpus` lists the devices there are",
+    "DEVICES_UNREADABLE": "try again; if it stays so, see what `nvidia-smi` says on the daemon's host",
+}
 _ADVICE: dict[type[errors.ApiError], str] = {
     errors.NotFound: "`ftctl get jobs` lists the jobs there are",
     errors.AlreadyExists: "give a new request_id to make another job, or the old spec to get the job it made",

@@ -279,10 +279,13 @@ def test_a_closed_client(client: Client) -> None:
 
 
 class Broken(FakeDaemon):
-    """It fails inside, and is too old to know of projects."""
+    """It fails inside, cannot read its devices, and is too old to know of projects."""
 
     def GetHost(self, request: object, context: Any) -> Any:  # noqa: N802
         self._refuse(context, "INTERNAL", "INTERNAL", "internal error, id 17; the daemon's log has the details")
+
+    def GetQueue(self, request: object, context: Any) -> Any:  # noqa: N802
+        self._refuse(context, "UNAVAILABLE", "DEVICES_UNREADABLE", "the driver does not answer")
 
     def ListProjects(self, request: Any, context: Any) -> Any:  # noqa: N802
         return host_service_pb2_grpc.HostServiceServicer.ListProjects(self, request, context)
@@ -297,6 +300,10 @@ def test_errors_that_are_not_the_callers(daemon: FakeDaemon) -> None:
             "INTERNAL",
             "report it, with what the log says, to whoever runs the daemon",
         )
+        with pytest.raises(ApiError, match="the driver does not answer") as caught:
+            client.queue(timeout=0.1)
+        assert not isinstance(caught.value, Unavailable)
+        assert "nvidia-smi" in caught.value.advice
         with pytest.raises(ApiError) as caught:
             client.projects()
         assert caught.value.advice == "the daemon is older than this program; `ftctl doctor` shows both versions"
