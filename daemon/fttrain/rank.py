@@ -42,10 +42,14 @@ def run(body: Body) -> NoReturn:
 
 
 def _last_word(body: Body, bootstrap: trainer_pb2.Bootstrap, rank: int) -> trainer_pb2.RankResult:
-    report = Report(None, bootstrap.attempt)
+    report = Report(None, bootstrap.attempt, trial=bootstrap.probe)
     try:
         if rank == 0:
-            report = Report(JournalWriter(Path(bootstrap.run_directory) / "events.journal"), bootstrap.attempt)
+            report = Report(
+                JournalWriter(Path(bootstrap.run_directory) / "events.journal"),
+                bootstrap.attempt,
+                trial=bootstrap.probe,
+            )
         result = body(bootstrap, report)
     # Whatever it is, SystemExit of a library included, the keeper must be told.
     except BaseException as error:

@@ -6,6 +6,8 @@ of its own: the resolved spec says everything.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from transformers import PrinterCallback, TrainerState
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2
-from fttrain import checkpoints, machine, methods, output, stages
+from fttrain import checkpoints, machine, methods, output, stages, trial
 from fttrain.callbacks import Metrics, Sealing, Stopping
 from fttrain.manifest import spec_digest
 from fttrain.model import load_model, load_tokenizer
@@ -25,21 +27,18 @@ from fttrain.rows import Rows
 def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankResult:
     """Trains and writes the output, or stops where it is asked to. Raises Refused and whatever the libraries raise."""
     machine.set_up(bootstrap)
+    if bootstrap.probe:
+        return try_out(bootstrap, report)
     resume = checkpoints.to_resume(bootstrap)
     if number() == 0:
         checkpoints.discard_unused(checkpoints.folder(bootstrap), resume)
     rows = load_rows(bootstrap)
-    trainer = build_trainer(bootstrap, rows, report)
-    stopping = Stopping()
-    trainer.add_callback(stopping)
+    trainer, stopping = build_trainer(bootstrap, rows, report)
     if stops.asked:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
-    try:
+    with measured(report):
         run_loop(trainer, resume)
-    finally:
-        # Also of a training that ran out of memory before its first update was told.
-        report.peak_memory_bytes = max(report.peak_memory_bytes, machine.peak_memory_bytes())
     if stopping.stopped or trainer.state.global_step < trainer.state.max_steps:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
@@ -48,6 +47,34 @@ def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankR
         output.write(bootstrap, trainer, rows)
     machine.wait_for_all_ranks()
     return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
+
+
+def try_out(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankResult:
+    """Measures what a step of the training needs, and keeps nothing."""
+    spec, ranks = bootstrap.spec, machine.world_size()
+    rows = load_rows(bootstrap)
+    report.share = trial.share(rows, spec, ranks)
+    short = trainer_pb2.Bootstrap()
+    short.CopyFrom(bootstrap)
+    short.spec.CopyFrom(trial.shortened(spec, ranks))
+    report.notice(f"trying out {trial.STEPS} updates on the longest rows, to measure memory and time")
+    trainer, stopping = build_trainer(short, trial.longest(rows, spec, ranks), report)
+    with measured(report):
+        trainer.train()
+    if stopping.stopped:
+        return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
+    peak = report.peak_memory_bytes / 2**30
+    report.notice(f"the trial needed {peak:.2f} GiB; an update will take about {report.step_seconds:.3g} s")
+    return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
+
+
+@contextmanager
+def measured(report: Report) -> Iterator[None]:
+    """Reports the peak, also of a training that runs out of memory before its first update is told."""
+    try:
+        yield
+    finally:
+        report.peak_memory_bytes = max(report.peak_memory_bytes, machine.peak_memory_bytes())
 
 
 def load_rows(bootstrap: trainer_pb2.Bootstrap) -> Rows:
@@ -59,8 +86,8 @@ def load_rows(bootstrap: trainer_pb2.Bootstrap) -> Rows:
     return rows.packed(bootstrap.spec.data.max_length, scratch)
 
 
-def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) -> Any:
-    """A TRL trainer for the spec with our callbacks, not yet started."""
+def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) -> tuple[Any, Stopping]:
+    """A TRL trainer for the spec with our callbacks, not yet started, and the callback that hears a stop."""
     spec = bootstrap.spec
     stage, method = stages.of(spec), methods.of(spec)
     adapter, quantization = method.adapter(spec), method.quantization(spec)
@@ -81,7 +108,9 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Sealing(report, parts.checkpoints, bootstrap.job_id, spec_digest(spec), spec.checkpoints.keep))
     trainer.add_callback(Metrics(report))
-    return trainer
+    stopping = Stopping()
+    trainer.add_callback(stopping)
+    return trainer, stopping
 
 
 def run_loop(trainer: Any, resume: Path | None) -> None:

@@ -15,11 +15,17 @@ from fttrain.journal import JournalWriter
 
 
 class Report:
-    """Writes the events of one attempt. Methods raise OSError when the journal cannot be written."""
+    """Writes the events of one attempt. Methods raise OSError when the journal cannot be written.
 
-    def __init__(self, journal: JournalWriter | None, attempt: int) -> None:
+    Of a trial only phases and notices are written: its updates are not the job's.
+    """
+
+    def __init__(self, journal: JournalWriter | None, attempt: int, *, trial: bool = False) -> None:
         self._journal = journal
         self._attempt = attempt
+        self._trial = trial
+        # How long an update of the job takes for one that is reported.
+        self.share = 1.0
         # What the rank's last word repeats.
         self.last_checkpoint = ""
         self.peak_memory_bytes = 0
@@ -29,7 +35,7 @@ class Report:
     def step_seconds(self) -> float:
         """Mean over the updates, 0 without any. The first one also warms libraries and caches up: it counts alone."""
         counted = self._step_seconds[1:] or self._step_seconds
-        return statistics.fmean(counted) if counted else 0.0
+        return statistics.fmean(counted) * self.share if counted else 0.0
 
     def phase(self, phase: event_pb2.Phase.ValueType, fraction: float | None = None) -> None:
         """The job is busy with `phase`, of which `fraction` (0 to 1) is done where that is known."""
@@ -63,7 +69,7 @@ class Report:
         self._append(notice=event_pb2.Notice(text=text))
 
     def _append(self, **kind: Any) -> None:
-        if self._journal is None:
+        if self._journal is None or (self._trial and not kind.keys() & {"phase", "notice"}):
             return
         event = event_pb2.TrainingEvent(attempt=self._attempt, **kind)
         event.time.FromNanoseconds(time.time_ns())

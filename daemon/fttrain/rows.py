@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy
 from datasets import Dataset, load_from_disk
 from google.protobuf import json_format
+from numpy.typing import NDArray
+from pyarrow import compute
 from trl import pack_dataset
 
 from finetuned.v1 import data_report_pb2, event_pb2
 from fttrain.failure import Refused
+
+# Of a pair, both answers are padded to the longer one.
+_LENGTHS = (("input_ids",), ("prompt_ids", "chosen_ids"), ("prompt_ids", "rejected_ids"))
+_ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +52,13 @@ class Rows:
         # The mapping keeps the bytes; the name would outlive the job.
         scratch.unlink(missing_ok=True)
         return replace(self, train=packed)
+
+
+def lengths(dataset: Dataset) -> NDArray[numpy.int64]:
+    """Tokens of each row; of a pair, of its longer sequence."""
+    sums = [columns for columns in _LENGTHS if set(columns) <= set(dataset.column_names)]
+    found = [numpy.zeros(0, dtype=numpy.int64)]
+    for table in dataset.with_format("arrow").iter(_ROWS_AT_ONCE):
+        counts = [sum(compute.list_value_length(table[name]).to_numpy() for name in columns) for columns in sums]
+        found.append(numpy.max(counts, axis=0).astype(numpy.int64))
+    return numpy.concatenate(found)
