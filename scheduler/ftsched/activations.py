@@ -194,7 +194,17 @@ def _temporaries(work: Workload, shape: Shape) -> int:
     if _widens_gelu(work, shape) and _output_bytes(work, shape) == c:
         per_token += c * i
     size = work.tokens * per_token
-    return max(size, size - c * i * work.tokens + dequantised_bytes(work, shape))
+    # A whole matrix, while some of the rest is gone: gate and up in one matrix come after both were used.
+    fused_gate = shape.family.mlp == "gated" and len(shape.family.mlp_names) == 2
+    matrix = max(dequantised_bytes(work, shape), _merged_gradient(work, shape))
+    return max(size, size - (2 if fused_gate else 1) * c * i * work.tokens + matrix)
+
+
+def _merged_gradient(work: Workload, shape: Shape) -> int:
+    """The gradient of one of the three matrices of adapted experts, which are merged with their adapters."""
+    if shape.experts is None or not adapts_experts(work, shape):
+        return 0
+    return work.compute_bytes * shape.experts.weights(shape.hidden) // 3
 
 
 def dequantised_bytes(work: Workload, shape: Shape) -> int:
