@@ -62,7 +62,8 @@ def _ours(each: Configuration, message: training_pb2.TrainingSpec, folder: str) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "load_model", load_model)
         patch.setattr(recipe, "load_tokenizer", lambda _: models.tokenizer())
-        return recipe.build_trainer(bootstrap, rows, Report(None, 1))
+        trainer, _ = recipe.build_trainer(bootstrap, rows, Report(None, 1))
+    return trainer
 
 
 def _theirs(each: Configuration, message: training_pb2.TrainingSpec, folder: Path) -> Any:
