@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from ftd import memory
 from ftd.bootstrap import Exit
 from ftd.doorbells import Doorbells
 from ftd.errors import DiskFull, InvalidSpec
@@ -19,10 +20,10 @@ from ftd.experience import Experience
 from ftd.intake import Intake
 from ftd.job import Job
 from ftd.launch import Handle, Launcher
-from ftd.moves import Eased, Ended, Event, Prepared, Running
+from ftd.moves import Eased, Ended, Event, Prepared, Probed, Running
 from ftd.queue import Queue
 from ftd.records import Failure, FailureClass, JobState, Outcome
-from ftd.relief import can_relieve, kept, relieve
+from ftd.relief import advice, can_relieve, kept, relieve
 from ftd.rundir import RunDirectories
 from ftd.supervise import follow, progress_of
 
@@ -189,17 +190,23 @@ class Attempts:
         if not number:
             return end
         await self._experience.take(job, end, (await self._queue.progress(job)).tokens_per_second)
+        if job.probing and end.outcome is Outcome.COMPLETED and job.estimate is not None:
+            peak = memory.besides_context(job.resolved, end.peak_memory_bytes)
+            return Probed(end, memory.by_trial(job.resolved, job.estimate, peak))
         if can_relieve(ended.failure, job.resolved.resources.device):
             return await self._relieved(job, end)
         return end
 
     async def _relieved(self, job: Job, ended: Ended) -> Event:
         """The same training with less memory, in the reservation that it has had; the end where nothing is left."""
-        relief = relieve(job.resolved)
-        if relief is None or ended.failure is None or job.estimate is None:
+        if ended.failure is None or job.estimate is None:
             return ended
+        relief, length = relieve(job.resolved), job.estimate.sequence_length
         try:
-            estimate = await asyncio.to_thread(self._intake.estimate, relief.resolved, job.estimate.sequence_length)
+            if relief is None:
+                fixes = await asyncio.to_thread(self._intake.fixes, job.resolved, length)
+                return replace(ended, failure=replace(ended.failure, advice=advice(fixes)))
+            estimate = await asyncio.to_thread(self._intake.estimate, relief.resolved, length)
         except InvalidSpec:
             # The model is gone, so nothing could go on.
             return ended

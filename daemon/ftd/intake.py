@@ -45,6 +45,8 @@ DEFAULT_PROJECT = "default"
 _TEMPLATE_BYTES = 1024**2
 # Enough of a file to see the first row of nearly any; the preparation reads the rest.
 _PEEKED_BYTES = 65536
+# What ran out of memory needs more than was estimated, so a change must save more than nothing.
+_CLEARLY = 0.9
 _CHAT_FORMATS = (Format.ALPACA, Format.SHAREGPT, Format.MESSAGES)
 _CHAT_COLUMNS = {"messages", "conversations", "instruction"}
 
@@ -104,6 +106,16 @@ class Intake:
         if violations:
             raise InvalidSpec(violations)
         return self._estimate(resolved, model, sequence_length)
+
+    def fixes(self, resolved: TrainingSpec, sequence_length: int) -> tuple[Fix, ...]:
+        """What would make a training clearly smaller, the cheapest first. Raises InvalidSpec if the model is gone."""
+        model, violations = self._model(resolved)
+        if violations:
+            raise InvalidSpec(violations)
+        if model is None:
+            return ()
+        needed = memory.estimate(resolved, model.config, sequence_length).reserve_bytes
+        return memory.fixes(resolved, model.config, sequence_length, int(needed * _CLEARLY))
 
     def subject(self, resolved: TrainingSpec, sequence_length: int) -> tuple[Subject, int] | None:
         """What a run of this training measures, and the peak by arithmetic; None if the model is not at hand."""

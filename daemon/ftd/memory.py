@@ -53,7 +53,10 @@ def estimate(
         terms = (MemoryTerm("given in the spec", given),)
         return MemoryEstimate(terms, given, given, "", 0.0, sequence_length, "given in the spec")
     work, shape = workload_of(training, sequence_length), shape_of(config, parameters)
-    found = learned.learn(arithmetic.estimate_shape(work, shape), _key(learned.shape_key(work)), _lessons(runs))
+    key = _key(learned.shape_key(work))
+    found = learned.learn(arithmetic.estimate_shape(work, shape), key, _lessons(runs))
+    if any(run.subject.shape == key and run.peak_bytes and not run.out_of_memory for run in runs):
+        found = _narrowed(found, work)
     return MemoryEstimate(
         terms=_terms(found),
         peak_bytes=found.peak_bytes,
@@ -83,8 +86,7 @@ def by_trial(training: TrainingSpec, estimate: MemoryEstimate, peak_bytes: int) 
     """The estimate that rests on the peak of a trial; what the spec itself asks for stays."""
     if training.resources.memory_bytes is not None:
         return estimate
-    on_gpu = training.resources.device is DeviceKind.GPU
-    uncertainty = arithmetic.MEASURED if on_gpu else arithmetic.ON_CPU
+    uncertainty = _uncertainty(training.resources.device is DeviceKind.GPU)
     margin = int(uncertainty * peak_bytes) + arithmetic.MARGIN_BYTES
     terms = (
         MemoryTerm("measured peak", peak_bytes, "in a trial of the longest rows"),
@@ -105,6 +107,18 @@ def besides_context(training: TrainingSpec, measured_bytes: int) -> int:
     """A measured peak as the arithmetic means it: on a CPU the whole process was measured, 0 if nothing else was."""
     on_gpu = training.resources.device is DeviceKind.GPU
     return measured_bytes if on_gpu else max(0, measured_bytes - arithmetic.CPU_CONTEXT)
+
+
+def _narrowed(found: arithmetic.Estimate, work: workload.Workload) -> arithmetic.Estimate:
+    """A shape that was measured is known as well as the ones the arithmetic was measured with."""
+    uncertainty = min(found.uncertainty, _uncertainty(work.device == "gpu"))
+    margin = int(uncertainty * found.peak_bytes) + arithmetic.MARGIN_BYTES
+    terms = tuple(replace(each, bytes=margin) if each.name == "margin" else each for each in found.terms)
+    return replace(found, terms=terms, reserve_bytes=sum(each.bytes for each in terms), uncertainty=uncertainty)
+
+
+def _uncertainty(on_gpu: bool) -> float:
+    return arithmetic.MEASURED if on_gpu else arithmetic.ON_CPU
 
 
 def _lessons(runs: Sequence[Measurement]) -> list[learned.Run]:

@@ -6,10 +6,12 @@ recomputation. It must never change what is trained: the rows of each update and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ftd.records import Attempt, Failure, FailureClass, MemoryEstimate, MemoryTerm
 from ftd.spec import Cadence, DeviceKind, TrainingSpec
+from ftsched.fixes import Fix
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,14 @@ def can_relieve(failure: Failure | None, device: DeviceKind | None) -> bool:
 def relieve(training: TrainingSpec) -> Relief | None:
     """The training with the next change that makes it smaller; None if there is none left."""
     return _smaller_batches(training) or _recomputation(training)
+
+
+def advice(fixes: Sequence[Fix]) -> str:
+    """What a person may change where nothing is left that leaves the training as it is."""
+    changes = [", ".join(f"{one.field} {one.value}" for one in fix.settings) for fix in fixes]
+    if not changes:
+        return "the micro-batch is 1 and recomputation is on: shorten data.max_length, or use a smaller model"
+    return f"the micro-batch is 1 and recomputation is on; less memory is needed with {', or '.join(changes)}"
 
 
 def kept(estimate: MemoryEstimate, attempt: Attempt) -> MemoryEstimate:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,15 +38,19 @@ from ftd.models import HostPolicy
 from ftd.moves import Event, Placed
 from ftd.paths import PathRoots, Roots
 from ftd.prepare import Preparer
+from ftd.probe import wanted
 from ftd.queue import Queue
 from ftd.records import Failure, FailureClass, JobState, Outcome, Reason, ReasonCode
 from ftd.rundir import RunDirectories
-from ftd.spec import Batch, Compute, DeviceKind, JobSpec, Resources, TrainingSpec
+from ftd.spec import Batch, Compute, DeviceKind, JobSpec, Probe, Resources, TrainingSpec
 from ftd.store import MIGRATIONS
+from ftsched.estimate import Estimate
+from ftsched.fixes import Fix, Setting
 
 KILLED = Failure(FailureClass.WORKER_KILLED, "killed by SIGKILL")
 
 
+FIX = Fix("rows of 512 tokens", (Setting("data.max_length", "512"),), Estimate((), 1, 1, "layer", 0.1, "test"))
 SUBJECT = Subject("model", "lora", "shape")
 
 
@@ -58,7 +63,10 @@ class FixedIntake(Intake):
         self.lengths.append(sequence_length)
         return ESTIMATE
 
-    def subject(self, resolved: object, sequence_length: int) -> tuple[Subject, int]:
+    def fixes(self, resolved: object, sequence_length: int) -> tuple[Fix, ...]:  # type: ignore[override]
+        return (FIX,)
+
+    def subject(self, resolved: object, sequence_length: int) -> tuple[Subject, int]:  # type: ignore[override]
         return SUBJECT, 10
 
 
@@ -271,7 +279,10 @@ async def test_out_of_memory_is_the_same_job_with_smaller_micro_batches(parts: S
     (await handle_of(parts, job, 2)).end(Exit(Outcome.FAILED, OUT_OF_MEMORY))
     failed = await until(parts.queue, job, JobState.FAILED)
     assert failed.failure is not None
-    assert failed.failure.failure_class is FailureClass.OUT_OF_HOST_MEMORY
+    assert failed.failure == replace(
+        OUT_OF_MEMORY,
+        advice="the micro-batch is 1 and recomputation is on; less memory is needed with data.max_length 512",
+    )
 
 
 async def test_a_stop_outranks_another_try(parts: SimpleNamespace) -> None:
@@ -318,3 +329,31 @@ async def test_what_an_attempt_measured_is_kept(parts: SimpleNamespace) -> None:
 )
 async def test_what_measured_nothing_is_not_kept(parts: SimpleNamespace, ended: Exit) -> None:
     assert await measured(parts, ended) == ()
+
+
+async def test_a_trial_gives_its_devices_back_and_a_better_estimate(parts: SimpleNamespace) -> None:
+    job = await submit(parts.queue, training=TrainingSpec(resources=Resources(device=DeviceKind.GPU)))
+    await parts.queue.apply(job.id, PREPARED)
+    job = await parts.queue.apply(job.id, Placed(("cpu",), 30, probe=True))
+    parts.attempts.start(job, ("cpu",))
+    (await handle_of(parts, job, 1)).end(Exit(Outcome.COMPLETED, None, "", 1000, 0.5))
+    tried = await until(parts.queue, job, JobState.QUEUED)
+    assert tried.reason.code is ReasonCode.PROBED
+    assert tried.estimate is not None
+    assert (tried.estimate.peak_bytes, tried.estimate.basis) == (1000, "measured in a trial")
+    assert (tried.attempts[0].probe, tried.attempts[0].step_seconds) == (True, 0.5)
+    assert parts.measurements.of("model", "lora")[0].peak_bytes == 1000
+    assert not wanted(tried)
+
+
+async def test_a_trial_that_runs_out_of_memory_is_tried_with_less(parts: SimpleNamespace) -> None:
+    training = TrainingSpec(batch=Batch(2, 4), resources=Resources(device=DeviceKind.CPU))
+    job = await submit(parts.queue, JobSpec(probe=Probe.ALWAYS), training=training)
+    await parts.queue.apply(job.id, PREPARED)
+    job = await parts.queue.apply(job.id, Placed(("cpu",), 30, probe=True))
+    parts.attempts.start(job, ("cpu",))
+    (await handle_of(parts, job, 1)).end(Exit(Outcome.FAILED, OUT_OF_MEMORY))
+    eased = await until(parts.queue, job, JobState.QUEUED)
+    assert eased.reason.code is ReasonCode.LESS_MEMORY
+    assert eased.resolved.batch.micro_batch == 1
+    assert wanted(eased)
