@@ -6,47 +6,60 @@ the caller says what time it is, and tells the line who was started.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import groupby
 
-from ftsched.model import Holding, Policy, Snapshot, Waiting
+from ftsched.model import Ask, Holding, Policy, Snapshot, Waiting
 from ftsched.share import Widths
 
-# A job of unknown length is expected to run as long again as it has run, in steps of LEVEL from FIRST device-seconds:
-# few levels, so that equals do not take turns for ever.
-FIRST = 3600.0
-LEVEL = 4.0
-Key = tuple[float, float, str]
+# A job of unknown length is expected to run on for FIRST_SECONDS, once it has run as long for LEVEL times that, and so on.
+# Few levels, since equals would take turns for ever. In a level who has run longest goes on, and ends the soonest.
+FIRST_SECONDS = 7200.0
+LEVEL = 64.0
+# Between shortest service, best where all devices are always busy, and shortest time, best where they are not.
+WIDTH_POWER = 0.9
+# A long job ages slowly: waiting as long as so many of its runs is as much as `aging_seconds` to a short one.
+AGING_RUNS = 32.0
+Key = tuple[float, float, float, str]
 
 
 class Services:
-    """How much service jobs are expected to need still, in device-seconds."""
+    """How long jobs are expected to run still, and how much service that is, in device-seconds."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._widths = Widths(snapshot.devices)
+        self._known: dict[Ask, float] = {}
 
-    def width(self, job: Waiting | Holding) -> float:
-        """Devices' worth that the job holds."""
-        return self._widths.of(job.ask)
+    def width(self, ask: Ask) -> float:
+        """Devices' worth that a job holds."""
+        width = self._known.get(ask)
+        if width is None:
+            width = self._known[ask] = self._widths.of(ask)
+        return width
 
     def of(self, job: Waiting | Holding) -> float:
-        """The estimate; of a job of unknown length what it has had, rounded up to a level."""
-        width = self._widths.of(job.ask)
-        if job.run_seconds is not None:
-            return width * max(job.run_seconds, 0.0)
-        level, attained = FIRST, width * job.attained_seconds
-        while level <= attained:
-            level *= LEVEL
-        return level
+        """The service that the job is expected to need still."""
+        return self.width(job.ask) * expected_seconds(job)
 
 
-def aged(service: float, job: Waiting, policy: Policy, now: float) -> float:
-    """The service, halved for each `aging_seconds` that the job has waited."""
+def expected_seconds(job: Waiting | Holding) -> float:
+    """The estimate; of a job of unknown length what it has had, rounded up to a level."""
+    if job.run_seconds is not None:
+        return max(job.run_seconds, 0.0)
+    level = FIRST_SECONDS
+    while level <= job.attained_seconds:
+        level *= LEVEL
+    return level
+
+
+def key(job: Waiting, width: float, policy: Policy, now: float) -> Key:
+    """The lower, the earlier: shortest service, halved each time the job has waited long; ids make it total."""
+    seconds = expected_seconds(job)
     waited = max(0.0, now - job.queue_time - job.attained_seconds)
-    return service * math.exp2(-waited / policy.aging_seconds)
+    halvings = waited // max(policy.aging_seconds, AGING_RUNS * seconds)
+    return (seconds * width**WIDTH_POWER * 0.5**halvings, -job.attained_seconds, job.queue_time, job.job)
 
 
 class Line:
@@ -82,8 +95,7 @@ class Line:
         return self._usage[project] / self._snapshot.policy.weights.get(project, 1.0)
 
     def _key(self, job: Waiting) -> Key:
-        service = self._services.of(job)
-        return (aged(service, job, self._snapshot.policy, self._now), job.queue_time, job.job)
+        return key(job, self._services.width(job.ask), self._snapshot.policy, self._now)
 
 
 def _class(job: Waiting) -> tuple[int, bool]:

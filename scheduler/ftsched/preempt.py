@@ -78,7 +78,7 @@ class Preemptor:
         if self._policy.preempt != "service":
             return False
         needs, gives = self._services.of(job), self._services.of(held)
-        if gives < MUCH_LONGER * (needs + self._policy.restart_seconds * self._services.width(held)):
+        if gives < MUCH_LONGER * (needs + self._policy.restart_seconds * self._services.width(held.ask)):
             return False
         return held.project == job.project or self._had(held.project, -gives) >= MARGIN * self._had(job.project, needs)
 
