@@ -1,0 +1,372 @@
+"""The keys that the tools share, because all of them hand them to transformers' Trainer and to peft: one table.
+
+Names are those of transformers, or LLaMA-Factory's where it has none; each tool adds its spellings and its defaults.
+How data are named is each tool's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftctl.importing.place import is_hub_id
+from ftctl.importing.report import Entry
+from ftctl.importing.rules import (
+    Draft,
+    Rule,
+    Told,
+    choice,
+    differ,
+    ignore,
+    ignored,
+    refuse,
+    refused,
+    to,
+    to_adapter,
+    write,
+)
+from ftctl.importing.values import count, flag, integer, is_off, number, text, word, words
+
+OPTIMIZERS = {
+    **{
+        name: name
+        for name in (
+            "adamw_torch_fused",
+            "adamw_torch",
+            "adamw_8bit",
+            "paged_adamw_8bit",
+            "paged_adamw_32bit",
+            "adafactor",
+            "sgd",
+        )
+    },
+    "adamw_bnb_8bit": "adamw_8bit",
+}
+SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt", "polynomial")
+_NOT_ADAM = ("adafactor", "sgd")
+
+
+def model(draft: Draft, key: str, value: Any) -> Entry:
+    """A folder on this machine, or a repository on a hub."""
+    name = text(value)
+    if found := draft.place.find(name):
+        return write(key, value, "model.path", str(found))
+    if is_hub_id(name) and not name.startswith(("./", "../", "saves/", "output/", "models/")):
+        note = "on a hub: the host must allow that, and resources.memory_bytes must be given; else set model.path"
+        return write(key, value, "model.hub_id", name, note)
+    return write(key, value, "model.path", name, "no such folder here; it is looked for on the daemon's host")
+
+
+def _revision(draft: Draft, key: str, value: Any) -> Entry:
+    on_hub = model(draft, key, draft.given.get("model_name_or_path", "")).field == "model.hub_id"
+    return write(key, value, "model.revision", text(value)) if on_hub else ignore(key, value, "the model is a folder")
+
+
+def _targets(draft: Draft, key: str, value: Any) -> Entry:
+    names = words(value)
+    everything = ["all-linear"] if names in (["all"], ["all-linear"], ["all_linear"]) else names
+    return to_adapter("target_modules", lambda _: everything).apply(draft, key, value)  # type: ignore[return-value]
+
+
+def _alpha(draft: Draft) -> Any:
+    return 2 * draft.get("lora_rank", count, 8) if draft.method in ("lora", "qlora") else None
+
+
+def _dora(draft: Draft, key: str, value: Any) -> Entry:
+    if flag(value) and draft.method == "qlora":
+        return refuse(key, value, "works on whole weights only, and the base is quantised", "turn one of them off")
+    return to_adapter("dora", flag).apply(draft, key, value)  # type: ignore[return-value]
+
+
+def _micro(draft: Draft) -> int:
+    rule = draft.tool.table["per_device_train_batch_size"].default
+    return draft.get("per_device_train_batch_size", count, rule or 1)
+
+
+def _accumulated(draft: Draft, key: str, value: Any) -> Entry:
+    micro, steps = _micro(draft), count(value)
+    product = f"{micro} per device x {steps} accumulated x {draft.devices} device{'s' if draft.devices > 1 else ''}"
+    return write(key, value, "batch.global_batch", micro * steps * draft.devices, product)
+
+
+def _max_steps(draft: Draft, key: str, value: Any) -> Entry:
+    if integer(value) < 1:
+        return ignore(key, value, "below 1: the epochs decide")
+    return write(key, value, "schedule.max_steps", integer(value))
+
+
+def _epochs(draft: Draft, key: str, value: Any) -> Entry:
+    if draft.get("max_steps", integer, -1) > 0:
+        return ignore(key, value, "max_steps outranks it there, and is what stands here")
+    return write(key, value, "schedule.epochs", float(number(value)))
+
+
+def _is_constant(draft: Draft) -> bool:
+    return draft.get("lr_scheduler_type", word, "") == "constant"
+
+
+def _warmup_ratio(draft: Draft, key: str, value: Any) -> Entry:
+    if _is_constant(draft):
+        return ignore(key, value, "a constant schedule has no warmup")
+    if draft.get("warmup_steps", number, 0.0):
+        return ignore(key, value, "warmup_steps outranks it there, and is what stands here")
+    if not 0 <= number(value) < 1:
+        raise ValueError("expected a share: 0 or more and less than 1")
+    return write(key, value, "schedule.warmup_ratio", float(number(value)))
+
+
+def _warmup_steps(draft: Draft, key: str, value: Any) -> Entry:
+    steps = number(value)
+    if _is_constant(draft):
+        return ignore(key, value, "a constant schedule has no warmup")
+    if steps == 0 and draft.has("warmup_ratio"):
+        return ignore(key, value, "0: warmup_ratio decides")
+    if 0 < steps < 1:
+        return write(key, value, "schedule.warmup_ratio", float(steps), "below 1 it is a share")
+    return write(key, value, "schedule.warmup_steps", integer(value))
+
+
+def no_warmup(draft: Draft) -> Any:
+    """The default of transformers, where the file says nothing about a warmup."""
+    return None if draft.has("warmup_ratio") or _is_constant(draft) else 0
+
+
+def _adam(path: str) -> Rule:
+    def apply(draft: Draft, key: str, value: Any) -> Entry:
+        if draft.get("optim", word, "") in _NOT_ADAM:
+            return ignore(key, value, "the optimizer does not use it")
+        return write(key, value, path, float(number(value)))
+
+    return Rule(apply)
+
+
+def evaluates(draft: Draft) -> bool:
+    """Whether the file names anything to evaluate on."""
+    return bool(draft.get("eval_dataset", lambda value: value, None)) or draft.get("val_size", number, 0.0) > 0
+
+
+def eval_cadence(draft: Draft) -> str:
+    """When the tool evaluates: no, steps or epoch."""
+    rule = draft.tool.table["eval_strategy"].default
+    return draft.get("eval_strategy", word, (rule(draft) if callable(rule) else rule) or "no")
+
+
+def _eval_strategy(draft: Draft, key: str, value: Any) -> Entry:
+    cadence = {"no": "never", "steps": "steps", "epoch": "epoch"}.get(word(value))
+    if cadence is None:
+        raise ValueError("expected no, steps or epoch")
+    if not evaluates(draft):
+        if cadence == "never":
+            return ignore(key, value, "as here: there is nothing to evaluate on")
+        return refuse(key, value, "there is nothing to evaluate on", "name evaluation data, or set it to no")
+    return write(key, value, "evaluation.cadence", cadence)
+
+
+def _every(field: str, strategy: str) -> Rule:
+    """A number of updates; below 1 it is a share of all of them, which must be known."""
+
+    def apply(draft: Draft, key: str, value: Any) -> Entry:
+        steps, most = number(value), draft.get("max_steps", integer, -1)
+        of_evaluation = field.startswith("evaluation")
+        if of_evaluation and not evaluates(draft):
+            return ignore(key, value, "there is nothing to evaluate on")
+        cadence = eval_cadence(draft) if of_evaluation else draft.get(strategy, word, "steps")
+        if cadence != "steps":
+            return ignore(key, value, f"{draft.tool.spelled(strategy)} is {cadence}")
+        if 0 < steps < 1:
+            if most < 1:
+                return refuse(key, value, "is a share of updates that nobody has counted", "give a number of updates")
+            return write(key, value, field, max(1, round(steps * most)), f"of {most} updates")
+        return write(key, value, field, count(value))
+
+    return Rule(apply)
+
+
+def _every_default(draft: Draft) -> Any:
+    """Without eval_steps the Trainer evaluates as often as it logs."""
+    steps = evaluates(draft) and eval_cadence(draft) == "steps"
+    return draft.get("logging_steps", number, 500.0) if steps else None
+
+
+def _save_strategy(draft: Draft, key: str, value: Any) -> Entry:
+    name = word(value)
+    if name == "best":
+        return refuse(key, value, "only the newest checkpoints are kept, not the best", "use steps or epoch")
+    cadence = {"no": "never", "steps": "steps", "epoch": "epoch"}.get(name)
+    if cadence is None:
+        raise ValueError("expected no, steps, epoch or best")
+    return write(key, value, "checkpoints.cadence", cadence)
+
+
+def _saves_by_steps(draft: Draft) -> Any:
+    return 500 if draft.get("save_strategy", word, "steps") == "steps" else None
+
+
+def _keep(draft: Draft, key: str, value: Any) -> Entry:
+    if integer(value) < 1:
+        return differ(key, "every checkpoint is kept", "checkpoints.keep")
+    return write(key, value, "checkpoints.keep", count(value))
+
+
+def _eval_micro(draft: Draft, key: str, value: Any) -> Entry:
+    if not evaluates(draft) or eval_cadence(draft) == "no":
+        return ignore(key, value, "nothing is evaluated")
+    return write(key, value, "evaluation.micro_batch", count(value))
+
+
+def eval_micro_default(size: int) -> Any:
+    """The tool's batch of an evaluation, where there is one."""
+    return lambda draft: size if evaluates(draft) and eval_cadence(draft) != "no" else None
+
+
+def precision(dtype: str) -> Rule:
+    """A switch that turns a number format on."""
+
+    def apply(draft: Draft, key: str, value: Any) -> Entry:
+        if word(value) == "auto":
+            return ignore(key, value, "as here: bf16 on a GPU")
+        return write(key, value, "compute.precision", dtype) if flag(value) else ignore(key, value, "off")
+
+    return Rule(apply)
+
+
+def _gpus(draft: Draft, key: str, value: Any) -> Entry:
+    devices = draft.devices
+    if devices == 1:
+        return ignore(key, value, "one device, as here; the scheduler chooses which")
+    return write(key, value, "resources.gpus", devices, "the scheduler chooses which")
+
+
+def _run_name(draft: Draft, key: str, value: Any) -> Entry:
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in text(value).lower())
+    name = kept.strip("-_.")[:63]
+    return write(key, value, "name", name) if name else ignore(key, value, "no letter of it can be in a job's name")
+
+
+def _trackers(draft: Draft, key: str, value: Any) -> Entry:
+    if [name.lower() for name in words(value)] in (["none"], []):
+        return ignore(key, value, "as here")
+    return ignore(key, value, "no tracker is fed; every step is in the journal: ftctl metrics JOB -o csv")
+
+
+_NO_GPU_SHARDING = "one model is not spread over several GPUs"
+_RUNS_AS_DATA_PARALLEL = "remove it if the model fits one GPU (ftctl plan tells), several train in parallel"
+_HUB = ("nothing is pushed to a hub", "push the output afterwards, and set it to false")
+_LATER = "is not there yet"
+
+TRAINER: dict[str, Rule] = {
+    "model_name_or_path": Rule(model),
+    "model_revision": Rule(_revision),
+    "adapter_name_or_path": refused("training does not go on from an adapter", "merge it into the base model first"),
+    "lora_rank": to_adapter("rank", count),
+    "lora_alpha": to_adapter("alpha", number, default=_alpha),
+    "lora_dropout": to_adapter("dropout", number),
+    "lora_target": Rule(_targets),
+    "additional_target": to_adapter("modules_to_save", words),
+    "use_rslora": to_adapter("rslora", flag),
+    "use_dora": Rule(_dora),
+    "loraplus_lr_ratio": refused(f"LoRA+ {_LATER}", "remove it"),
+    "loraplus_lr_embedding": ignored("only LoRA+ uses it"),
+    "per_device_train_batch_size": to("batch.micro_batch", count, default=8),
+    "gradient_accumulation_steps": Rule(_accumulated, default=1),
+    "per_device_eval_batch_size": Rule(_eval_micro, default=eval_micro_default(8)),
+    "learning_rate": to("optimizer.learning_rate", number, default=5e-5),
+    "weight_decay": to("optimizer.weight_decay", number),
+    "adam_beta1": _adam("optimizer.beta1"),
+    "adam_beta2": _adam("optimizer.beta2"),
+    "adam_epsilon": _adam("optimizer.epsilon"),
+    "max_grad_norm": to("optimizer.max_grad_norm", number),
+    "optim": choice("optimizer.name", OPTIMIZERS, "this optimizer"),
+    "optim_args": refused("arguments of an optimizer cannot be given", "remove them"),
+    "optim_target_modules": refused(f"GaLore {_LATER}", "remove it"),
+    "num_train_epochs": Rule(_epochs),
+    "max_steps": Rule(_max_steps),
+    "lr_scheduler_type": choice("schedule.name", {name: name for name in SCHEDULES}, "this schedule", default="linear"),
+    "lr_scheduler_kwargs": refused("arguments of a schedule cannot be given", "remove them"),
+    "warmup_ratio": Rule(_warmup_ratio),
+    "warmup_steps": Rule(_warmup_steps, default=no_warmup),
+    "neftune_noise_alpha": refused(f"NEFTune {_LATER}", "remove it"),
+    "label_smoothing_factor": refused(f"label smoothing of the token loss {_LATER}", "remove it"),
+    "eval_strategy": Rule(_eval_strategy, default="no"),
+    "eval_steps": Rule(_every("evaluation.every_steps", "eval_strategy").apply, default=_every_default),
+    "eval_delay": refused("evaluations cannot be put off", "remove it"),
+    "eval_on_start": ignored("evaluations are by evaluation.cadence"),
+    "save_strategy": Rule(_save_strategy, default="steps"),
+    "save_steps": Rule(_every("checkpoints.every_steps", "save_strategy").apply, default=_saves_by_steps),
+    "save_total_limit": Rule(_keep, default=Told("every checkpoint is kept", "checkpoints.keep")),
+    "save_only_model": ignored("a checkpoint here always holds what it takes to go on"),
+    "load_best_model_at_end": refused("the output is the last state, not the best", "set it to false"),
+    "metric_for_best_model": ignored("no best checkpoint is chosen"),
+    "greater_is_better": ignored("no best checkpoint is chosen"),
+    "resume_from_checkpoint": refused("a new job starts at the base model", "remove it; a job resumes by itself"),
+    "ignore_data_skip": ignored("a job that resumes goes on in its data"),
+    "bf16": precision("bf16"),
+    "fp16": precision("fp16"),
+    "tf32": ignored("the arithmetic of fp32 matrices is the trainer's"),
+    "gradient_checkpointing": to("compute.gradient_checkpointing", flag),
+    "gradient_checkpointing_kwargs": ignored("the same numbers either way"),
+    "seed": to("seed", integer),
+    "data_seed": ignored("one seed here orders the data too"),
+    "full_determinism": ignored("the trainer decides"),
+    "run_name": Rule(_run_name),
+    "report_to": Rule(_trackers),
+    "push_to_hub": refused(*_HUB),
+    "deepspeed": refused(_NO_GPU_SHARDING, _RUNS_AS_DATA_PARALLEL),
+    "fsdp": refused(_NO_GPU_SHARDING, _RUNS_AS_DATA_PARALLEL),
+    "fsdp_config": refused(_NO_GPU_SHARDING, _RUNS_AS_DATA_PARALLEL),
+    "accelerator_config": refused("settings of accelerate cannot be given", "remove them"),
+    "parallelism_config": refused(_NO_GPU_SHARDING, _RUNS_AS_DATA_PARALLEL),
+    "average_tokens_across_devices": refused(
+        "tokens are averaged over devices", "set it to true", unless=lambda value: not is_off(value)
+    ),
+    "use_liger_kernel": ignored("the same loss with other kernels"),
+    "torch_compile": ignored("the same loss, compiled"),
+    "remove_unused_columns": ignored("the preparation reads the columns it needs"),
+    "label_names": ignored("the labels are the trainer's"),
+    "predict_with_generate": refused(f"evaluation by generating text {_LATER}", "set it to false"),
+    "train_sampling_strategy": ignored("rows are shuffled by the seed"),
+    "$CUDA_VISIBLE_DEVICES": Rule(_gpus),
+    "$NPROC_PER_NODE": Rule(_gpus),
+    **{
+        key: ignored("every step is reported and streamed")
+        for key in ("logging_steps", "logging_strategy", "logging_first_step", "logging_dir", "log_level", "plot_loss")
+    },
+    **{
+        key: ignored("how fast rows are read, not which")
+        for key in (
+            "dataloader_num_workers",
+            "dataloader_pin_memory",
+            "dataloader_persistent_workers",
+            "dataloader_prefetch_factor",
+            "group_by_length",
+        )
+    },
+    "dataloader_drop_last": refused("the last batch is trained on", "set it to false"),
+    **{
+        key: ignored("gone from transformers, or without effect on what is trained")
+        for key in (
+            "overwrite_output_dir",
+            "save_safetensors",
+            "include_tokens_per_second",
+            "include_num_input_tokens_seen",
+            "no_cuda",
+            "past_index",
+            "half_precision_backend",
+            "disable_tqdm",
+            "low_cpu_mem_usage",
+            "cache_dir",
+            "local_rank",
+            "prediction_loss_only",
+            "save_on_each_node",
+            "eval_accumulation_steps",
+            "torch_empty_cache_steps",
+        )
+    },
+    "trust_remote_code": ignored("the host's configuration decides that, never a spec"),
+}
+FAMILIES: dict[str, Rule] = {
+    "ddp_": ignored("how ranks talk, not what they learn"),
+    "hub_": ignored("nothing is pushed to a hub"),
+    "wandb_": ignored("no tracker is fed; every step is in the journal"),
+    "swanlab_": ignored("no tracker is fed; every step is in the journal"),
+    "ray_": refused("jobs run on this host, without Ray", "remove it"),
+}
