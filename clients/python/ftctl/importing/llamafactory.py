@@ -17,6 +17,7 @@ from ftctl.importing.rules import (
     Told,
     Tool,
     choice,
+    command,
     differ,
     ignore,
     ignored,
@@ -201,6 +202,12 @@ def _dtype_default(draft: Draft) -> Any:
     return Told("the format the model was saved in, without autocast", "compute.precision")
 
 
+def _gpus_default(draft: Draft) -> Any:
+    if draft.has("$NPROC_PER_NODE") or draft.has("$CUDA_VISIBLE_DEVICES"):
+        return None
+    return Told("all GPUs that it sees", "resources.gpus")
+
+
 def _do_train(draft: Draft, key: str, value: Any) -> Entry:
     if flag(value):
         return ignore(key, value, "a job trains")
@@ -227,7 +234,8 @@ def _unused(why: str, *keys: str) -> dict[str, Rule]:
 
 
 TABLE: dict[str, Rule] = {
-    **with_defaults(TRAINER, bf16=_dtype_default),
+    **with_defaults(TRAINER, **{"bf16": _dtype_default, "$NPROC_PER_NODE": _gpus_default}),
+    "command": command("train"),
     "stage": Rule(_stage),
     "finetuning_type": Rule(_method),
     "do_train": Rule(_do_train, default=_not_a_training),

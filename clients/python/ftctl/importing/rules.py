@@ -210,7 +210,7 @@ def _spec(entries: Iterable[Entry]) -> dict[str, Any]:
 
 def write(key: str, value: Any, path: str, new: Any, text: str = "") -> Entry:
     """An entry for a value that stands in the spec: kept if neither the name nor the value has changed."""
-    same = path.rpartition(".")[2] == key and (new == value or str(new) == str(value))
+    same = path.rpartition(".")[2] == key and (new == value or values.is_number(value, new))
     return Entry(key, value, Kind.KEPT if same else Kind.MAPPED, path, new, text=text)
 
 
@@ -275,3 +275,14 @@ def choice(path: str, known: Mapping[str, Any], what: str, *, default: Any = Non
 def with_defaults(table: Mapping[str, Rule], **defaults: Any) -> dict[str, Rule]:
     """The table with other defaults for some keys."""
     return {**table, **{key: replace(table[key], default=default) for key, default in defaults.items()}}
+
+
+def command(*trains: str) -> Rule:
+    """The word after the tool's name on a command line: some train, the others do something else."""
+
+    def apply(draft: Draft, key: str, value: Any) -> Entry:
+        if value in trains:
+            return ignore(key, value, "a job trains")
+        return refuse(key, value, "is no training", f"accepted are {', '.join(trains)}")
+
+    return Rule(apply)

@@ -38,6 +38,14 @@ def number(value: Any) -> float:
     return int(value) if isinstance(value, int) else read
 
 
+def is_number(value: Any, read: Any) -> bool:
+    """Whether a value is this number, perhaps as a text."""
+    try:
+        return not isinstance(read, bool) and number(value) == read
+    except ValueError:
+        return False
+
+
 def integer(value: Any) -> int:
     """A whole number."""
     read = number(value)
@@ -63,7 +71,9 @@ def text(value: Any) -> str:
 
 def word(value: Any) -> str:
     """A name from a choice, in small letters. YAML 1.1 takes a bare `no` for false: it is the name again."""
-    return "no" if value is False else text(value).lower()
+    if isinstance(value, bool):
+        return "true" if value else "no"
+    return text(value).lower()
 
 
 def words(value: Any) -> list[str]:

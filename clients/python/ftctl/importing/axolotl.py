@@ -1,0 +1,366 @@
+"""axolotl: its keys by LLaMA-Factory's or transformers' names, and what it does where nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ftctl.importing.dataset_info import ENDINGS
+from ftctl.importing.llamafactory import TABLE as LLAMAFACTORY
+from ftctl.importing.report import Entry
+from ftctl.importing.rules import (
+    Draft,
+    Rule,
+    Tool,
+    choice,
+    command,
+    differ,
+    ignore,
+    ignored,
+    refuse,
+    refused,
+    to,
+    to_adapter,
+    with_defaults,
+    write,
+)
+from ftctl.importing.trainer import FAMILIES, TRAINER, evaluates
+from ftctl.importing.values import count, flag, is_off, mapping, number, text, word, words
+
+ALIGNMENTS = {"dpo": "sigmoid", "ipo": "ipo"}
+# Of the named ways to read pairs: the column with the question.
+_QUESTIONS = {"intel": "question", "argilla": "instruction", "icr": "input", "ultra": "prompt", "argilla_chat": ""}
+_SAME_PLUGINS = ("liger", "cut_cross_entropy")
+_LONG = {"drop": "drop", "truncate": "truncate", "raise": "refuse"}
+
+
+def stage(draft: Draft) -> str:
+    """The stage by its name here; for an alignment that there is none for, its own name."""
+    given = draft.get("rl", word, "")
+    if given:
+        return "dpo" if given in ALIGNMENTS else given
+    return "pretrain" if draft.has("pretraining_dataset") else "sft"
+
+
+def method(draft: Draft) -> str:
+    """The method by its name here: without an adapter every parameter is trained."""
+    given = draft.get("adapter", word, "full")
+    return "qlora" if given == "lora" and draft.on("load_in_4bit") else given
+
+
+def _adapter(draft: Draft, key: str, value: Any) -> Entry:
+    if word(value) not in ("lora", "qlora", "full"):
+        return refuse(key, value, "this adapter cannot be trained yet", "accepted are lora and qlora")
+    return write(key, value, draft.method, {})
+
+
+def _rl(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
+    loss = ALIGNMENTS.get(word(value))
+    if loss is None:
+        return refuse(key, value, "this alignment cannot be trained yet", f"accepted are {', '.join(ALIGNMENTS)}")
+    chosen = write(key, value, "dpo", {})
+    return chosen if loss == "sigmoid" else [chosen, write(key, value, "dpo.loss", loss)]
+
+
+def _data(draft: Draft, key: str, value: Any, split: str) -> list[Entry]:
+    entries: list[Entry] = []
+    sources: list[dict[str, Any]] = []
+    items = value if isinstance(value, list) else [value]
+    for index, item in enumerate(items):
+        given = {"path": item} if isinstance(item, str) else mapping(item)
+        where = f"{key}[{index}]"
+        files = _files(draft, given)
+        if not files:
+            instead = f"download it, and give its file ({', '.join(ENDINGS)}): --set {key}.{index}.path=FILE"
+            entries.append(refuse(f"{where}.path", given.get("path"), "is not on this host", instead))
+        made = _shape(draft, given)
+        sources += [{"path": path, **made} for path in files]
+        entries += [_part(draft, given, where, name, part) for name, part in given.items() if name != "path" or files]
+    return [write(key, len(items), f"data.{split}", sources or None, "data sets"), *entries]
+
+
+def _files(draft: Draft, given: Mapping[str, Any]) -> list[str]:
+    """The absolute paths of the files of a data set; none if it is not made of files."""
+    named = words(given.get("data_files") or given.get("path") or [])
+    folder = text(given.get("path") or "")
+    if given.get("data_files") and folder not in ("json", "csv", "parquet", "text"):
+        named = [f"{folder}/{name}" if not Path(name).is_absolute() else name for name in named]
+    if any(Path(name).suffix.lower() not in ENDINGS for name in named):
+        return []
+    return [str(draft.place.find(name) or Path(name).absolute()) for name in named]
+
+
+def _kind(given: Mapping[str, Any]) -> str:
+    kind = given.get("type")
+    return "custom" if isinstance(kind, Mapping) else text(kind or "")
+
+
+def _shape(draft: Draft, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Format and columns of the rows."""
+    kind, columns = _kind(given), {}
+    messages = text(given.get("field_messages") or "messages")
+    keys = {"role": given.get("message_field_role"), "content": given.get("message_field_content")}
+    keys |= given.get("message_property_mappings") or {}
+    if draft.stage == "dpo":
+        question = _QUESTIONS.get(kind.rpartition(".")[2], "")
+        if kind.startswith("chat_template"):
+            columns = {"messages": messages, **{name: given.get(f"field_{name}") for name in ("chosen", "rejected")}}
+        elif question not in ("", "prompt"):
+            columns = {"prompt": question}
+        usual, format = "conversations", "preference"
+    elif draft.stage == "pretrain" or kind == "completion":
+        columns = {"text": given.get("text_column") or given.get("field")}
+        usual, format = "", "text"
+    elif kind.startswith("alpaca"):
+        return {"format": "alpaca"}
+    else:
+        columns, usual, format = {"messages": messages, **keys}, "messages", "messages"
+    kept = {name: text(column) for name, column in columns.items() if column and column != name}
+    if columns.get("messages") == usual:
+        kept.pop("messages", None)
+    elif columns.get("messages"):
+        kept["messages"] = messages
+    return {"format": format, "columns": kept} if kept else {"format": format}
+
+
+def _part(draft: Draft, given: Mapping[str, Any], where: str, name: str, value: Any) -> Entry:
+    key, kind = f"{where}.{name}", _kind(given)
+    if value is None:
+        return ignore(key, value, "empty: as if it were not there")
+    if name in ("path", "data_files"):
+        return write(key, value, "path", None, ", ".join(_files(draft, given)))
+    if name == "type":
+        return _type(draft, key, value, kind)
+    if name in ("field_messages", "field_chosen", "field_rejected", "field", "text_column", "message_field_role"):
+        return write(key, value, "columns", None)
+    if name in ("message_field_content", "message_property_mappings"):
+        return write(key, value, "columns", None)
+    if name == "chat_template":
+        return _template(draft, key, value)
+    if name == "roles_to_train":
+        if words(value) in (["assistant"], ["gpt"], ["assistant", "gpt"]):
+            return ignore(key, value, "as here: the assistant's turns")
+        return refuse(key, value, "other turns than the assistant's cannot be chosen", "use train_on_inputs, or none")
+    if name == "train_on_eos" and value in ("turn", "all"):
+        return ignore(key, value, "as here: the end of each answer is trained on")
+    if name in ("ds_type", "split", "name", "conversation", "trust_remote_code", "revision", "shards", "roles"):
+        return _of_a_file(key, name, value)
+    return refuse(key, value, "is no key of a data set that can be imported", "remove it")
+
+
+def _of_a_file(key: str, name: str, value: Any) -> Entry:
+    if name == "shards" and value not in (0, 1):
+        return refuse(key, value, "a part of the rows cannot be taken", "use max_samples in the spec")
+    if name == "roles" and set(mapping(value)) - {"user", "assistant", "system", "tool", "human", "gpt"}:
+        return refuse(key, value, "speakers have their usual names", "rename them in the file")
+    return ignore(key, value, "a local file tells")
+
+
+def _type(draft: Draft, key: str, value: Any, kind: str) -> Entry:
+    if draft.stage == "dpo":
+        known = kind.startswith("chat_template") or kind.rpartition(".")[2] in _QUESTIONS
+    elif draft.stage == "pretrain":
+        known = kind in ("pretrain", "completion")
+    else:
+        known = kind in ("chat_template", "completion") or kind.startswith(("alpaca", "sharegpt"))
+    if not known:
+        return refuse(key, value, "this way to write rows is not there", "use chat_template with rows of messages")
+    if kind.startswith("alpaca"):
+        note = "prompts read differently; set data.chat_template_path to a Jinja file of it for the same"
+        return differ(key, "### Instruction: … ### Response: …", "data.chat_template_path", note)
+    return write(key, value, "format", None, _shape(draft, {"type": value})["format"])
+
+
+def _template(draft: Draft, key: str, value: Any) -> Entry:
+    name = word(value)
+    if name == "tokenizer_default" or name.startswith("tokenizer_default_fallback"):
+        return ignore(key, value, "as here: the tokenizer's own")
+    if name == "jinja":
+        return ignore(key, value, "chat_template_jinja tells")
+    if name == "alpaca":
+        return differ(key, "the template alpaca", "data.chat_template_path", "prompts read differently")
+    return write(key, value, "data.chat_template_path", None, "the chat template of the model's tokenizer")
+
+
+def _jinja(draft: Draft, key: str, value: Any) -> Entry:
+    found = draft.place.find(text(value)) if "{" not in text(value) else None
+    if found:
+        return write(key, value, "data.chat_template_path", str(found))
+    return refuse(key, value, "a template is a file here", "write it to a file, and give its path")
+
+
+def _four_bits(draft: Draft, key: str, value: Any) -> Entry:
+    if draft.method == "qlora":
+        return (
+            write(key, value, "qlora", {}) if flag(value) else ignore(key, value, "the adapter is qlora all the same")
+        )
+    return ignore(key, value, "as here") if is_off(value) else refuse(key, value, "needs an adapter", "set adapter")
+
+
+def _everything(draft: Draft, key: str, value: Any) -> Entry:
+    if not flag(value):
+        return ignore(key, value, "lora_target_modules tells")
+    return to_adapter("target_modules", lambda _: ["all-linear"]).apply(draft, key, value)  # type: ignore[return-value]
+
+
+def _targets(draft: Draft, key: str, value: Any) -> Entry:
+    if draft.on("lora_target_linear"):
+        return ignore(key, value, "lora_target_linear takes every linear layer")
+    return TRAINER["lora_target"].apply(draft, key, value)  # type: ignore[return-value]
+
+
+def _per_epoch(path: str) -> Rule:
+    def apply(draft: Draft, key: str, value: Any) -> Entry:
+        times = number(value)
+        if path.startswith("evaluation") and not evaluates(draft):
+            return ignore(key, value, "there is nothing to evaluate on")
+        if times == 1:
+            return write(key, value, path, "epoch")
+        if times == 0:
+            return write(key, value, path, "never")
+        note = "set every_steps, when the number of updates is known, for the same"
+        return differ(key, f"{times:g} times an epoch", path, note)
+
+    return Rule(apply)
+
+
+def _eval_strategy_default(draft: Draft) -> Any:
+    if not evaluates(draft):
+        return "no"
+    return None if draft.has("evals_per_epoch") else "steps" if draft.has("eval_steps") else "epoch"
+
+
+def _save_strategy_default(draft: Draft) -> Any:
+    return "steps" if draft.has("save_steps") else None
+
+
+def _train_on(draft: Draft, key: str, value: Any) -> Entry:
+    return write(key, value, "sft.train_on", "all") if flag(value) else ignore(key, value, "as here")
+
+
+def _packing(draft: Draft, key: str, value: Any) -> Entry:
+    if draft.stage == "dpo" and flag(value):
+        return refuse(key, value, "pairs cannot be packed", "leave it out")
+    return write(key, value, "data.packing", flag(value), "rows of one packed sequence see each other here")
+
+
+def _attention(name: str) -> Rule:
+    def apply(draft: Draft, key: str, value: Any) -> Entry:
+        return write(key, value, "model.attention", name) if flag(value) else ignore(key, value, "off")
+
+    return Rule(apply)
+
+
+def _plugins(draft: Draft, key: str, value: Any) -> Entry:
+    other = [name for name in words(value) if not any(known in name for known in _SAME_PLUGINS)]
+    if other:
+        return refuse(key, value, f"{', '.join(other)} is not there", "remove it")
+    return ignore(key, value, "the same loss with other kernels")
+
+
+def _special(draft: Draft, key: str, value: Any) -> Entry:
+    others = set(mapping(value)) - {"pad_token"}
+    if others:
+        return refuse(key, value, f"{', '.join(sorted(others))} stays as the tokenizer has it", "remove it")
+    return ignore(key, value, "padding is never trained on")
+
+
+_SAME = (
+    "dataset_prepared_path dataset_processes shuffle_merged_datasets dataset_keep_in_memory pad_to_sequence_len "
+    "eval_sample_packing sample_packing_group_size sample_packing_bin_size multipack_real_batches "
+    "sample_packing_eff_est batch_flattening strict tokenizer_type model_type tokenizer_use_fast tokenizer_legacy "
+    "is_llama_derived_model is_mistral_derived_model is_falcon_derived_model is_qwen_derived_model "
+    "flash_attn_cross_entropy flash_attn_rms_norm flash_attn_fuse_qkv flash_attn_fuse_mlp lora_mlp_kernel "
+    "lora_qkv_kernel lora_o_kernel output_dir auto_resume_from_checkpoints eval_table_size eval_max_new_tokens "
+    "loss_watchdog_threshold loss_watchdog_patience gc_steps debug use_wandb use_mlflow use_comet use_tensorboard "
+    "lora_on_cpu hf_use_auth_token push_dataset_to_hub device world_size local_rank profiler_steps float32 "
+    "low_cpu_mem_usage gpu_memory_limit max_prompt_len lora_fan_in_fan_out pretrain_multipack_buffer_size "
+    "pretrain_multipack_attn lisa_step_interval lisa_layers_attribute tokenizer_save_jinja_files use_ray "
+    "experimental_skip_move_to_device merge_lora save_first_step skip_prepare_dataset group_by_length"
+)
+_OFF = (
+    "load_in_8bit gptq unfrozen_parameters lora_model_dir relora relora_steps peft_layers_to_transform "
+    "peft_layers_pattern peft_layer_replication peft_init_lora_weights loftq_config peft lora_target_parameters "
+    "tokens resize_token_embeddings_to_32x shrink_embeddings xformers_attention flex_attention s2_attention "
+    "sequence_parallel_degree context_parallel_size fp8 bfloat16 float16 hub_model_id early_stopping_patience "
+    "do_bench_eval do_causal_lm_eval reward_model process_reward_model num_labels trl qat quantization vllm "
+    "cosine_min_lr_ratio cosine_constant_lr_ratio lr_quadratic_warmup lr_groups embedding_lr embedding_lr_scale "
+    "dpo_label_smoothing rpo_alpha dpo_use_weighting lisa_n_layers use_pose curriculum_sampling "
+    "default_system_message tokenizer_config processor_type overrides_of_model_config model_config_kwargs "
+    "added_tokens_overrides dataset_exact_deduplication min_sample_len batch_size bnb_config_kwargs "
+    "auto_find_batch_size max_memory device_map fix_untrained_tokens dataset_shard_num torchdistx_path"
+)
+TABLE: dict[str, Rule] = {
+    **with_defaults(
+        TRAINER,
+        per_device_train_batch_size=None,
+        per_device_eval_batch_size=None,
+        num_train_epochs=1,
+        learning_rate=None,
+        lora_alpha=None,
+        lr_scheduler_type=None,
+        warmup_steps=None,
+        gradient_checkpointing=False,
+        eval_strategy=_eval_strategy_default,
+        save_strategy=_save_strategy_default,
+        save_steps=None,
+        save_total_limit=4,
+    ),
+    **{key: ignored("without effect on what is trained, or as here") for key in _SAME.split()},
+    **{key: refused(f"{key} is not there yet", "remove it") for key in _OFF.split()},
+    "command": command("train"),
+    "base_model_config": ignored("the model's own"),
+    "adapter": Rule(_adapter, default="full"),
+    "load_in_4bit": Rule(_four_bits),
+    "lora_target": Rule(_targets),
+    "lora_target_linear": Rule(_everything),
+    "rl": Rule(_rl),
+    "rl_beta": Rule(lambda draft, key, value: write(key, value, "dpo.beta", number(value))),
+    "datasets": Rule(lambda draft, key, value: _data(draft, key, value, "train")),
+    "pretraining_dataset": Rule(
+        lambda draft, key, value: [write(key, value, "pretrain", {}), *_data(draft, key, value, "train")]
+    ),
+    "eval_dataset": Rule(lambda draft, key, value: _data(draft, key, value, "eval")),
+    "val_size": LLAMAFACTORY["val_size"],
+    "sequence_len": to("data.max_length", count, default=512),
+    "excess_length_strategy": choice("data.long_rows", _LONG, "this way to shorten rows", default="drop"),
+    "sample_packing": Rule(_packing),
+    "train_on_inputs": Rule(_train_on),
+    "chat_template": Rule(_template),
+    "chat_template_jinja": Rule(_jinja),
+    "special_tokens": Rule(_special),
+    "evals_per_epoch": _per_epoch("evaluation.cadence"),
+    "saves_per_epoch": _per_epoch("checkpoints.cadence"),
+    "flash_attention": _attention("flash_attention_2"),
+    "sdp_attention": _attention("sdpa"),
+    "eager_attention": _attention("eager"),
+    "plugins": Rule(_plugins),
+}
+ALIASES = {
+    "base_model": "model_name_or_path",
+    "revision_of_model": "model_revision",
+    "lora_r": "lora_rank",
+    "lora_target_modules": "lora_target",
+    "lora_modules_to_save": "additional_target",
+    "peft_use_dora": "use_dora",
+    "peft_use_rslora": "use_rslora",
+    "micro_batch_size": "per_device_train_batch_size",
+    "eval_batch_size": "per_device_eval_batch_size",
+    "num_epochs": "num_train_epochs",
+    "optimizer": "optim",
+    "lr_scheduler": "lr_scheduler_type",
+    "val_set_size": "val_size",
+    "test_datasets": "eval_dataset",
+    "dpo_beta": "rl_beta",
+    "evaluation_strategy": "eval_strategy",
+}
+_FAMILIES: dict[str, Rule] = {
+    **FAMILIES,
+    **{
+        start: ignored("a tracker, a page, or another trainer's setting; nothing of it is trained")
+        for start in ("mlflow_", "comet_", "gradio_", "liger_", "hf_mlflow", "cut_cross_entropy", "relora_", "$")
+    },
+    "unsloth_": ignored("the same loss with other kernels"),
+}
+AXOLOTL = Tool("axolotl", "axolotl", TABLE, stage, method, aliases=ALIASES, families=_FAMILIES)
