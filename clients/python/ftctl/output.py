@@ -212,11 +212,11 @@ def _aligned(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     return ["  ".join(cells).rstrip() for cells in padded]
 
 
-def yaml(value: Any) -> None:
-    """Plain values as YAML, in their own order."""
+def yaml(value: Any, out: Any = None) -> None:
+    """Plain values as YAML, in their own order, to standard output or another stream."""
     from ruamel.yaml import YAML
 
     writer: Any = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False
-    writer.dump(value, sys.stdout)
+    writer.dump(value, out or sys.stdout)

@@ -12,6 +12,7 @@ from ftctl.importing.report import Entry
 from ftctl.importing.rules import (
     Draft,
     Rule,
+    Told,
     Tool,
     choice,
     command,
@@ -108,20 +109,20 @@ def _shape(draft: Draft, given: Mapping[str, Any]) -> dict[str, Any]:
             columns = {"messages": messages, **{name: given.get(f"field_{name}") for name in ("chosen", "rejected")}}
         elif question not in ("", "prompt"):
             columns = {"prompt": question}
-        usual, format = "conversations", "preference"
+        usual, rows = "conversations", "preference"
     elif draft.stage == "pretrain" or kind == "completion":
         columns = {"text": given.get("text_column") or given.get("field")}
-        usual, format = "", "text"
+        usual, rows = "", "text"
     elif kind.startswith("alpaca"):
         return {"format": "alpaca"}
     else:
-        columns, usual, format = {"messages": messages, **keys}, "messages", "messages"
+        columns, usual, rows = {"messages": messages, **keys}, "messages", "messages"
     kept = {name: text(column) for name, column in columns.items() if column and column != name}
     if columns.get("messages") == usual:
         kept.pop("messages", None)
     elif columns.get("messages"):
         kept["messages"] = messages
-    return {"format": format, "columns": kept} if kept else {"format": format}
+    return {"format": rows, "columns": kept} if kept else {"format": rows}
 
 
 def _part(draft: Draft, given: Mapping[str, Any], where: str, name: str, value: Any) -> Entry:
@@ -192,9 +193,7 @@ def _jinja(draft: Draft, key: str, value: Any) -> Entry:
 
 def _four_bits(draft: Draft, key: str, value: Any) -> Entry:
     if draft.method == "qlora":
-        return (
-            write(key, value, "qlora", {}) if flag(value) else ignore(key, value, "the adapter is qlora all the same")
-        )
+        return write(key, value, "qlora", {}) if flag(value) else ignore(key, value, "the adapter is qlora")
     return ignore(key, value, "as here") if is_off(value) else refuse(key, value, "needs an adapter", "set adapter")
 
 
@@ -229,6 +228,11 @@ def _eval_strategy_default(draft: Draft) -> Any:
     if not evaluates(draft):
         return "no"
     return None if draft.has("evals_per_epoch") else "steps" if draft.has("eval_steps") else "epoch"
+
+
+def _warmup_default(draft: Draft) -> Any:
+    theirs = Told("0.03, at most 100 updates", "schedule.warmup_ratio")
+    return None if draft.has("warmup_steps") else theirs
 
 
 def _save_strategy_default(draft: Draft) -> Any:
@@ -301,6 +305,7 @@ TABLE: dict[str, Rule] = {
         lora_alpha=None,
         lr_scheduler_type=None,
         warmup_steps=None,
+        warmup_ratio=_warmup_default,
         gradient_checkpointing=False,
         eval_strategy=_eval_strategy_default,
         save_strategy=_save_strategy_default,

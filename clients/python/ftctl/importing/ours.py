@@ -32,6 +32,7 @@ OURS: dict[str, object] = {
     "lora.dropout": 0.0,
     "resources.gpus": 1,
     "full": "lora",
+    "dpo": "sft",
 }
 
 

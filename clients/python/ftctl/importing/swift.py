@@ -91,7 +91,8 @@ def _data(draft: Draft, key: str, value: Any, split: str) -> list[Entry]:
 
 def _columns(draft: Draft, path: Path | None) -> dict[str, Any]:
     """Rows of query and response are alpaca's under other names; all other rows are told apart by their columns."""
-    renamed = draft.get("columns", values.mapping, {})
+    nothing: dict[str, Any] = {}
+    renamed = draft.get("columns", values.mapping, nothing)
     found = {renamed.get(name, name): name for name in (draft.place.columns(path) if path else None) or renamed}
     if not {"query", "response"} <= set(found):
         return {}
