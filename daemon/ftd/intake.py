@@ -231,7 +231,7 @@ def _first_row(roots: Roots, path: str) -> dict[str, Any]:
 
 def _is_conversation(source: DataSource, row: dict[str, Any]) -> bool:
     """Whether rows need a chat template, as far as the spec or the first row tells."""
-    if source.format in (None, Format.PREFERENCE):
+    if source.format in (None, Format.PREFERENCE, Format.KTO):
         return bool(_CHAT_COLUMNS & row.keys()) or isinstance(row.get("chosen"), list | dict)
     return source.format in _CHAT_FORMATS
 

@@ -85,6 +85,7 @@ ABSOLUTE_PATH = Rule("an absolute path", is_usable_path)
 SHARE = Rule("0 or more and less than 1", _share)
 OVER_ZERO = Rule("a number over 0", _over_zero)
 ZERO_OR_MORE = Rule("0 or more", _zero_or_more)
+SMOOTHING = Rule("0 or more and less than 0.5", lambda x: 0 <= x < 0.5)
 AT_LEAST_ONE = Rule("at least 1", _at_least_one())
 
 _SOURCE = {
@@ -116,8 +117,15 @@ RULES: dict[str, Rule] = {
     "training.data.eval_split": SHARE,
     "training.data.chat_template_path": ABSOLUTE_PATH,
     "training.data.max_length": Rule("at least 8", lambda x: x >= 8),
-    "training.dpo.beta": OVER_ZERO,
-    "training.dpo.label_smoothing": Rule("0 or more and less than 0.5", lambda x: 0 <= x < 0.5),
+    **{f"training.{stage}.beta": OVER_ZERO for stage in ("dpo", "kto", "orpo", "cpo")},
+    **{f"training.{stage}.label_smoothing": SMOOTHING for stage in ("dpo", "cpo")},
+    "training.dpo.losses[].weight": OVER_ZERO,
+    "training.dpo.ld_alpha": Rule("0 to 1", lambda x: 0 <= x <= 1),
+    "training.reward.center_coefficient": ZERO_OR_MORE,
+    "training.kto.desirable_weight": OVER_ZERO,
+    "training.kto.undesirable_weight": OVER_ZERO,
+    "training.cpo.nll_weight": ZERO_OR_MORE,
+    "training.cpo.gamma": ZERO_OR_MORE,
     **{f"training.{method}.{name}": rule for method in ("lora", "qlora.lora") for name, rule in _LORA.items()},
     "training.freeze.trainable_layers": AT_LEAST_ONE,
     "training.optimizer.name": Rule(f"one of {', '.join(OPTIMIZERS)}", lambda x: x in OPTIMIZERS),

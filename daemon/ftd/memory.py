@@ -11,15 +11,19 @@ from ftd.measured import Measurement, Subject
 from ftd.records import MemoryEstimate, MemoryTerm
 from ftd.spec import (
     Cadence,
+    Cpo,
     DeviceKind,
     Dpo,
     Dtype,
     Freeze,
+    Kto,
     Lora,
     Method,
+    Orpo,
     Pretrain,
     Qlora,
     QuantType,
+    Reward,
     Stage,
     TrainingSpec,
 )
@@ -177,6 +181,8 @@ def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
         optimizer=training.optimizer.name or "",
         attention=str(training.model.attention),
         packed=bool(training.data.packing),
+        # TRL's trainers of these have all logits at once.
+        loss="logits" if isinstance(training.stage, Orpo | Cpo) else "tiled",
         eval_micro_batch=training.evaluation.micro_batch or micro_batch if evaluates else 0,
         # PEFT makes adapters fp32; TRL makes those on 4-bit weights 16 bit where the arithmetic is.
         adapter_bytes=2 if quantised and autocast else 4,
@@ -201,6 +207,14 @@ def _stage(stage: Stage | None) -> workload.Stage:
     match stage:
         case Dpo():
             return "dpo"
+        case Reward():
+            return "reward"
+        case Kto():
+            return "kto"
+        case Orpo():
+            return "orpo"
+        case Cpo():
+            return "cpo"
         case Pretrain():
             return "pretrain"
         case _:

@@ -17,6 +17,8 @@ from ftd.spec import (
     Cadence,
     Checkpoints,
     Compute,
+    Cpo,
+    CpoLoss,
     Data,
     DataSource,
     DeviceKind,
@@ -26,22 +28,34 @@ from ftd.spec import (
     Evaluation,
     Freeze,
     Full,
+    Kto,
     LongRows,
     Lora,
     Method,
     Model,
     Optimizer,
+    Orpo,
     Pretrain,
     Qlora,
     QuantType,
     Resources,
+    Reward,
     Schedule,
     Sft,
     Stage,
     TrainingSpec,
     TrainOn,
+    WeightedDpoLoss,
 )
-from ftd.validate import NO_WARMUP_SCHEDULE, SMOOTHED_LOSSES, has_evaluation_data, source_format
+from ftd.validate import (
+    NO_WARMUP_SCHEDULE,
+    PACKED_STAGES,
+    SMOOTHED_CPO_LOSSES,
+    SMOOTHED_LOSSES,
+    has_evaluation_data,
+    smallest_micro_batch,
+    source_format,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -61,7 +75,7 @@ def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None)
     """
     stage = _stage(training.stage or Sft())
     method = _method(training.method or Lora(), model)
-    batch = _batch(training.batch, training.resources)
+    batch = _batch(training.batch, stage, training.resources)
     return replace(
         training,
         model=_model(training.model, method, device, model),
@@ -105,7 +119,7 @@ def _data(data: Data, stage: Stage, model: ModelInfo | None) -> Data:
     data = replace(_with(data, defaults), train=_sources(data.train), eval=_sources(data.eval))
     if data.eval:
         data = replace(data, eval_split=None)
-    return replace(data, packing=None) if isinstance(stage, Dpo) else data
+    return data if isinstance(stage, PACKED_STAGES) else replace(data, packing=None)
 
 
 def _sources(sources: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
@@ -119,8 +133,39 @@ def _stage(stage: Stage) -> Stage:
         case Pretrain():
             return stage
         case Dpo():
-            stage = _with(stage, Dpo(beta=0.1, loss=DpoLoss.SIGMOID, label_smoothing=0.0))
-            return stage if stage.loss in SMOOTHED_LOSSES else replace(stage, label_smoothing=None)
+            return _dpo(stage)
+        case Reward():
+            return _with(stage, Reward(center_coefficient=0.0))
+        case Kto():
+            return _with(stage, Kto(beta=0.1, desirable_weight=1.0, undesirable_weight=1.0))
+        case Orpo():
+            return _with(stage, Orpo(beta=0.1))
+        case Cpo():
+            return _cpo(stage)
+
+
+def _dpo(stage: Dpo) -> Dpo:
+    losses = tuple(_with(each, WeightedDpoLoss(weight=1.0)) for each in stage.losses)
+    names = [each.loss for each in losses] or [stage.loss or DpoLoss.SIGMOID]
+    defaults = Dpo(
+        beta=0.1,
+        loss=None if losses else DpoLoss.SIGMOID,
+        label_smoothing=0.001 if DpoLoss.EXO_PAIR in names else 0.0,
+        losses=losses,
+        ld_alpha=1.0,
+    )
+    stage = _with(replace(stage, losses=losses), defaults)
+    return stage if set(names) & set(SMOOTHED_LOSSES) else replace(stage, label_smoothing=None)
+
+
+def _cpo(stage: Cpo) -> Cpo:
+    loss = stage.loss or CpoLoss.SIGMOID
+    simpo = loss is CpoLoss.SIMPO
+    defaults = Cpo(
+        beta=0.1, loss=loss, label_smoothing=0.0, nll_weight=0.0 if simpo else 1.0, gamma=0.5 if simpo else None
+    )
+    stage = _with(stage, defaults)
+    return stage if loss in SMOOTHED_CPO_LOSSES else replace(stage, label_smoothing=None)
 
 
 def _method(method: Method, model: ModelInfo | None) -> Method:
@@ -147,7 +192,7 @@ def _lora(lora: Lora) -> Lora:
 
 def _optimizer(optimizer: Optimizer, stage: Stage, method: Method) -> Optimizer:
     adapter_or_whole = 1e-4 if isinstance(method, Lora | Qlora) else 1e-5
-    rate = 5e-6 if isinstance(stage, Dpo) else adapter_or_whole
+    rate = 5e-6 if isinstance(stage, Dpo | Kto | Orpo | Cpo) else adapter_or_whole
     name = optimizer.name or "adamw_torch_fused"
     defaults = Optimizer(name=name, learning_rate=rate, weight_decay=0.0, max_grad_norm=1.0)
     if name in ADAM_OPTIMIZERS:
@@ -167,8 +212,8 @@ def _schedule(schedule: Schedule) -> Schedule:
     return schedule
 
 
-def _batch(batch: Batch, resources: Resources) -> Batch:
-    micro = batch.micro_batch or 1
+def _batch(batch: Batch, stage: Stage, resources: Resources) -> Batch:
+    micro = batch.micro_batch or smallest_micro_batch(stage)
     return _with(batch, Batch(micro_batch=micro, global_batch=SEQUENCES_PER_UPDATE * (resources.gpus or 1) * micro))
 
 

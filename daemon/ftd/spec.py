@@ -45,6 +45,7 @@ class Format(StrEnum):
     PROMPT_COMPLETION = auto()
     TEXT = auto()
     PREFERENCE = auto()
+    KTO = auto()
 
 
 class TrainOn(StrEnum):
@@ -62,6 +63,26 @@ class DpoLoss(StrEnum):
     HINGE = auto()
     IPO = auto()
     ROBUST = auto()
+    EXO_PAIR = auto()
+    NCA_PAIR = auto()
+    BCO_PAIR = auto()
+    SPPO_HARD = auto()
+    AOT = auto()
+    AOT_UNPAIRED = auto()
+    APO_ZERO = auto()
+    APO_DOWN = auto()
+    DISCOPOP = auto()
+    SFT = auto()
+    SIGMOID_NORM = auto()
+
+
+class CpoLoss(StrEnum):
+    """Loss of contrastive preference optimisation."""
+
+    SIGMOID = auto()
+    HINGE = auto()
+    IPO = auto()
+    SIMPO = auto()
 
 
 class QuantType(StrEnum):
@@ -136,6 +157,7 @@ class Columns:
     text: str | None = None
     chosen: str | None = None
     rejected: str | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +197,56 @@ class Pretrain:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightedDpoLoss:
+    """One of several losses."""
+
+    loss: DpoLoss | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Dpo:
     """Direct preference optimisation."""
 
     beta: float | None = None
     loss: DpoLoss | None = None
     label_smoothing: float | None = None
+    losses: tuple[WeightedDpoLoss, ...] = ()
+    ld_alpha: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A reward model."""
+
+    center_coefficient: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kto:
+    """Kahneman-Tversky optimisation on answers with a label."""
+
+    beta: float | None = None
+    desirable_weight: float | None = None
+    undesirable_weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Orpo:
+    """Odds ratio preference optimisation."""
+
+    beta: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cpo:
+    """Contrastive preference optimisation; with the loss simpo, SimPO."""
+
+    beta: float | None = None
+    loss: CpoLoss | None = None
+    label_smoothing: float | None = None
+    nll_weight: float | None = None
+    gamma: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +359,7 @@ class Resources:
     sharing: Sharing | None = None
 
 
-Stage = Sft | Pretrain | Dpo
+Stage = Sft | Pretrain | Dpo | Reward | Kto | Orpo | Cpo
 Method = Lora | Qlora | Full | Freeze
 
 

@@ -14,6 +14,8 @@ from ftd.spec import (
     Attention,
     Cadence,
     Columns,
+    Cpo,
+    CpoLoss,
     DataSource,
     DeviceKind,
     Dpo,
@@ -21,8 +23,11 @@ from ftd.spec import (
     Dtype,
     Format,
     JobSpec,
+    Kto,
+    Orpo,
     Pretrain,
     Qlora,
+    Reward,
     Sft,
     Stage,
     TrainingSpec,
@@ -36,6 +41,10 @@ STAGE_FORMATS: dict[type[Stage], tuple[Format, ...]] = {
     Sft: (Format.ALPACA, Format.SHAREGPT, Format.MESSAGES, Format.PROMPT_COMPLETION, Format.TEXT),
     Pretrain: (Format.TEXT,),
     Dpo: (Format.PREFERENCE,),
+    Reward: (Format.PREFERENCE,),
+    Kto: (Format.KTO,),
+    Orpo: (Format.PREFERENCE,),
+    Cpo: (Format.PREFERENCE,),
 }
 FORMAT_COLUMNS: dict[Format, tuple[str, ...]] = {
     Format.ALPACA: ("instruction", "input", "output", "system", "history"),
@@ -55,8 +64,23 @@ FORMAT_COLUMNS: dict[Format, tuple[str, ...]] = {
         "chosen",
         "rejected",
     ),
+    Format.KTO: (
+        "label",
+        "prompt",
+        "completion",
+        "messages",
+        "instruction",
+        "input",
+        "output",
+        "system",
+        "history",
+        "role",
+        "content",
+    ),
 }
-SMOOTHED_LOSSES = (DpoLoss.ROBUST,)
+PACKED_STAGES = (Sft, Pretrain)
+SMOOTHED_LOSSES = (DpoLoss.ROBUST, DpoLoss.EXO_PAIR, DpoLoss.AOT, DpoLoss.AOT_UNPAIRED)
+SMOOTHED_CPO_LOSSES = (CpoLoss.SIGMOID, CpoLoss.SIMPO)
 GPU_OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit")
 NO_WARMUP_SCHEDULE = "constant"
 
@@ -67,6 +91,11 @@ def check(spec: JobSpec, device: DeviceKind) -> list[Violation]:
     for rule in _RULES:
         found += [Violation(f"training.{path}", text) for path, text in rule(spec.training, device)]
     return found
+
+
+def smallest_micro_batch(stage: Stage) -> int:
+    """Rows a forward pass needs: KTO's KL term is estimated on each prompt with the answer to another one."""
+    return 2 if isinstance(stage, Kto) else 1
 
 
 def has_evaluation_data(training: TrainingSpec) -> bool:
@@ -95,8 +124,10 @@ def _data(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
         yield "data.train", "is empty; accepted is at least one source with a path"
     if data.eval and data.eval_split:
         yield "data.eval_split", "stands beside data.eval; accepted is one of the two"
-    if data.packing and isinstance(training.stage, Dpo):
-        yield "data.packing", "is on, but pairs cannot be packed; leave it out with dpo"
+    stage = training.stage or Sft()
+    if data.packing and not isinstance(stage, PACKED_STAGES):
+        name = choice_name(stage)
+        yield "data.packing", f"is on, but the rows of {name} cannot be packed; leave it out with {name}"
     if data.chat_template_path is not None and isinstance(training.stage, Pretrain):
         yield "data.chat_template_path", "is given, but pretrain renders no conversations; leave it out"
 
@@ -140,9 +171,39 @@ def _is_text_file(source: DataSource) -> bool:
 
 def _stage(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     match training.stage:
-        case Dpo(loss=DpoLoss() as loss, label_smoothing=float() as smoothing):
-            if smoothing and loss not in SMOOTHED_LOSSES:
-                yield "dpo.label_smoothing", f"has no meaning for the loss {loss}; accepted with robust"
+        case Dpo():
+            yield from _dpo(training.stage)
+        case Cpo():
+            yield from _cpo(training.stage)
+
+
+def _dpo(stage: Dpo) -> Iterator[Problem]:
+    several = [each.loss for each in stage.losses]
+    if several and stage.loss is not None:
+        yield "dpo.losses", "stands beside dpo.loss; accepted is one of the two"
+    for index, loss in enumerate(several):
+        if loss is None:
+            yield (
+                f"dpo.losses[{index}].loss",
+                f"is missing; accepted is {_listed([str(each) for each in DpoLoss], 'or')}",
+            )
+        elif loss in several[:index]:
+            yield f"dpo.losses[{index}].loss", f"names {loss} again; accepted is each loss once"
+    losses = [loss for loss in several if loss] or [stage.loss or DpoLoss.SIGMOID]
+    if stage.label_smoothing and not set(losses) & set(SMOOTHED_LOSSES):
+        accepted = _listed([str(each) for each in SMOOTHED_LOSSES], "or")
+        found = f"has no meaning for the loss {_listed([str(each) for each in losses], 'and')}"
+        yield "dpo.label_smoothing", f"{found}; accepted with {accepted}"
+    if stage.label_smoothing == 0 and DpoLoss.EXO_PAIR in losses:
+        yield "dpo.label_smoothing", "is 0, but exo_pair has no value there; accepted is over 0, e.g. 0.001"
+
+
+def _cpo(stage: Cpo) -> Iterator[Problem]:
+    loss = stage.loss or CpoLoss.SIGMOID
+    if stage.label_smoothing and loss not in SMOOTHED_CPO_LOSSES:
+        yield "cpo.label_smoothing", f"has no meaning for the loss {loss}; accepted with sigmoid or simpo"
+    if stage.gamma is not None and loss is not CpoLoss.SIMPO:
+        yield "cpo.gamma", f"has no meaning for the loss {loss}; accepted with simpo"
 
 
 def _method(training: TrainingSpec, device: DeviceKind) -> Iterator[Problem]:
@@ -182,7 +243,12 @@ def _schedule(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
 
 
 def _batch(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
-    micro = training.batch.micro_batch or 1
+    smallest = smallest_micro_batch(training.stage or Sft())
+    micro = training.batch.micro_batch or smallest
+    for field, given in (("batch", training.batch.micro_batch), ("evaluation", training.evaluation.micro_batch)):
+        if given is not None and 1 <= given < smallest:
+            text = f"is {given}, but kto compares the answers of a micro-batch; accepted is {smallest} or more"
+            yield f"{field}.micro_batch", text
     devices = training.resources.gpus or 1
     whole = training.batch.global_batch
     step = micro * devices

@@ -108,10 +108,18 @@ def _fix(work: Workload, shape: Shape, steps: Ladder) -> Fix:
     )
 
 
+def _fewest_rows(work: Workload) -> int:
+    """KTO compares the rows of a micro-batch."""
+    return 2 if work.stage == "kto" else 1
+
+
 def _ladders(work: Workload, most_gpus: int) -> list[Ladder]:
     """The kinds of change, the cheapest first; the steps of each get stronger."""
     return [
-        [_micro_batch(work, size) for size in _halves(max(work.micro_batch, work.eval_micro_batch), 1)],
+        [
+            _micro_batch(work, size)
+            for size in _halves(max(work.micro_batch, work.eval_micro_batch), _fewest_rows(work))
+        ],
         _recomputation(work),
         _optimizer_states(work),
         [_length(length) for length in _halves(work.sequence, SHORTEST)],

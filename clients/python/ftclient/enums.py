@@ -114,6 +114,7 @@ class Format(StrEnum):
     PROMPT_COMPLETION = auto()
     TEXT = auto()
     PREFERENCE = auto()
+    KTO = auto()
 
 
 class DeviceKind(StrEnum):

@@ -119,7 +119,7 @@ def test_what_is_plain_fills_the_same_message_again() -> None:
         ("resources: {gpu_uuids: {a: b}}\n", "5|resources.gpu_uuids|expected a list (each item begins with `- `), got a mapping"),
         ("resources: {memory_bytes: 24G}\n", "5|resources.memory_bytes|'24G' is not a size; accepted: bytes as a number, or e.g. 500MiB, 24GiB (powers of 1024), 24GB (powers of 1000)"),
         ("lora: {}\nfull: {}\n", "6|method|lora and full are given and exclude each other; keep one of lora, qlora, full or freeze"),
-        ("sft: {}\ndpo: {}\npretrain:\n", "7|stage|sft, pretrain and dpo are given and exclude each other; keep one of sft, pretrain or dpo"),
+        ("sft: {}\ndpo: {}\npretrain:\n", "7|stage|sft, pretrain and dpo are given and exclude each other; keep one of sft, pretrain, dpo, reward, kto, orpo or cpo"),
         ("deadline: 2h\n", f"5|deadline|'2h' is not a time; accepted: {TIME_FORMS}"),
         ("deadline: 2027-01-31\n", f"5|deadline|2027-01-31 does not say which time zone it is in; accepted: {TIME_FORMS}"),
         ("deadline: 2027-01-31 18:00:00\n", f"5|deadline|2027-01-31 18:00:00 does not say which time zone it is in; accepted: {TIME_FORMS}"),

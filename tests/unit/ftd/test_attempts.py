@@ -281,7 +281,8 @@ async def test_out_of_memory_is_the_same_job_with_smaller_micro_batches(parts: S
     assert failed.failure is not None
     assert failed.failure == replace(
         OUT_OF_MEMORY,
-        advice="the micro-batch is 1 and recomputation is on; less memory is needed with data.max_length 512",
+        advice="the micro-batch cannot be smaller and recomputation is on; "
+        "less memory is needed with data.max_length 512",
     )
 
 

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ftd.records import Attempt, Failure, FailureClass, MemoryEstimate, MemoryTerm
 from ftd.relief import can_relieve, kept, relieve
-from ftd.spec import Batch, Cadence, Compute, DeviceKind, Evaluation, Resources, TrainingSpec
+from ftd.spec import (
+    Batch,
+    Cadence,
+    Compute,
+    Cpo,
+    DeviceKind,
+    Dpo,
+    DpoLoss,
+    Evaluation,
+    Kto,
+    Orpo,
+    Resources,
+    Reward,
+    Stage,
+    TrainingSpec,
+    WeightedDpoLoss,
+)
 
 
 def training(micro: int, per_update: int, gpus: int | None = None, eval_micro: int | None = None) -> TrainingSpec:
@@ -87,3 +105,21 @@ def test_what_was_too_little_is_not_lessened() -> None:
     assert (raised.reserve_bytes, raised.peak_bytes) == (20, 10)
     assert raised.terms[-1] == MemoryTerm("kept", 8, "as attempt 3 had, which ran out of memory")
     assert kept(estimate, Attempt(3, ("gpu",), 0.0, reserved_bytes=12)) is estimate
+
+
+@pytest.mark.parametrize(
+    "stage", [Kto(), Orpo(), Cpo(), Dpo(loss=DpoLoss.AOT), Dpo(losses=(WeightedDpoLoss(DpoLoss.SFT),))]
+)
+def test_a_loss_that_depends_on_the_rows_beside_a_row_keeps_its_micro_batch(stage: Stage) -> None:
+    relief = relieve(replace(training(4, 8, eval_micro=4), stage=stage))
+    assert relief is not None
+    assert relief.resolved.batch == Batch(4, 8)
+    assert relief.resolved.evaluation.micro_batch == 4
+    assert relief.resolved.compute.gradient_checkpointing is True
+
+
+@pytest.mark.parametrize("stage", [Reward(), Dpo(loss=DpoLoss.SIGMOID)])
+def test_pairs_are_taken_in_smaller_parts(stage: Stage) -> None:
+    relief = relieve(replace(training(4, 8), stage=stage))
+    assert relief is not None
+    assert relief.resolved.batch.micro_batch == 2

@@ -15,6 +15,8 @@ from ftd.spec import (
     Checkpoints,
     Columns,
     Compute,
+    Cpo,
+    CpoLoss,
     Data,
     DataSource,
     DeviceKind,
@@ -26,21 +28,25 @@ from ftd.spec import (
     Freeze,
     Full,
     JobSpec,
+    Kto,
     LongRows,
     Lora,
     Method,
     Model,
     Optimizer,
+    Orpo,
     Output,
     Pretrain,
     Qlora,
     QuantType,
     Resources,
+    Reward,
     Schedule,
     Sft,
     Stage,
     TrainingSpec,
     TrainOn,
+    WeightedDpoLoss,
 )
 from ftd.validate import check
 
@@ -103,6 +109,11 @@ def test_weights_trained_whole_are_fp32(method: Method) -> None:
         (Pretrain(), Freeze(), 1e-5),
         (Dpo(), Lora(), 5e-6),
         (Dpo(), Full(), 5e-6),
+        (Reward(), Lora(), 1e-4),
+        (Reward(), Full(), 1e-5),
+        (Kto(), Lora(), 5e-6),
+        (Orpo(), Full(), 5e-6),
+        (Cpo(), Lora(), 5e-6),
     ],
 )
 def test_the_rate_fits_the_stage_and_the_method(stage: Stage, method: Method, rate: float) -> None:
@@ -135,15 +146,47 @@ def test_rows_are_no_longer_than_the_model_reads() -> None:
 
 def test_dpo_has_its_own_fields_and_no_packing() -> None:
     made = resolved(stage=Dpo(), data=replace(SPEC.data, packing=False))
-    assert made.stage == Dpo(beta=0.1, loss=DpoLoss.SIGMOID)
+    assert made.stage == Dpo(beta=0.1, loss=DpoLoss.SIGMOID, ld_alpha=1.0)
     assert made.data.packing is None
 
 
+SMOOTHED = {DpoLoss.ROBUST: 0.0, DpoLoss.EXO_PAIR: 0.001, DpoLoss.AOT: 0.0, DpoLoss.AOT_UNPAIRED: 0.0}
+
+
+@pytest.mark.parametrize("loss", list(DpoLoss))
+def test_label_smoothing_is_set_where_the_loss_has_it(loss: DpoLoss) -> None:
+    made = resolved(stage=Dpo(loss=loss)).stage
+    assert made == Dpo(beta=0.1, loss=loss, label_smoothing=SMOOTHED.get(loss), ld_alpha=1.0)
+
+
+def test_of_several_losses_each_has_a_weight() -> None:
+    several = (WeightedDpoLoss(DpoLoss.SIGMOID), WeightedDpoLoss(DpoLoss.SFT, 0.2))
+    made = resolved(stage=Dpo(losses=several)).stage
+    assert made == Dpo(beta=0.1, losses=(WeightedDpoLoss(DpoLoss.SIGMOID, 1.0), several[1]), ld_alpha=1.0)
+
+
 @pytest.mark.parametrize(
-    ("loss", "smoothing"), [(DpoLoss.SIGMOID, None), (DpoLoss.ROBUST, 0.0), (DpoLoss.HINGE, None), (DpoLoss.IPO, None)]
+    ("stage", "expected"),
+    [
+        (Reward(), Reward(center_coefficient=0.0)),
+        (Kto(desirable_weight=2.0), Kto(beta=0.1, desirable_weight=2.0, undesirable_weight=1.0)),
+        (Orpo(), Orpo(beta=0.1)),
+        (Cpo(), Cpo(beta=0.1, loss=CpoLoss.SIGMOID, label_smoothing=0.0, nll_weight=1.0)),
+        (Cpo(loss=CpoLoss.IPO), Cpo(beta=0.1, loss=CpoLoss.IPO, nll_weight=1.0)),
+        (
+            Cpo(loss=CpoLoss.SIMPO),
+            Cpo(beta=0.1, loss=CpoLoss.SIMPO, label_smoothing=0.0, nll_weight=0.0, gamma=0.5),
+        ),
+    ],
 )
-def test_label_smoothing_is_set_where_the_loss_has_it(loss: DpoLoss, smoothing: float | None) -> None:
-    assert resolved(stage=Dpo(loss=loss)).stage == Dpo(beta=0.1, loss=loss, label_smoothing=smoothing)
+def test_each_stage_of_preferences_has_its_own_fields_and_no_packing(stage: Stage, expected: Stage) -> None:
+    made = resolved(stage=stage)
+    assert made.stage == expected
+    assert made.data.packing is None
+
+
+def test_kto_needs_two_rows_to_compare() -> None:
+    assert resolved(stage=Kto()).batch == Batch(micro_batch=2, global_batch=16)
 
 
 def test_pretrain_packs() -> None:
@@ -221,7 +264,9 @@ def test_what_is_given_stays_even_if_it_is_zero() -> None:
 
 
 @pytest.mark.parametrize("device", list(DeviceKind))
-@pytest.mark.parametrize("stage", [None, Sft(), Pretrain(), Dpo(), Dpo(loss=DpoLoss.IPO)])
+@pytest.mark.parametrize(
+    "stage", [None, Sft(), Pretrain(), Dpo(), Dpo(loss=DpoLoss.IPO), Reward(), Kto(), Orpo(), Cpo()]
+)
 @pytest.mark.parametrize("method", [None, Lora(), Qlora(), Full(), Freeze()])
 def test_a_resolved_spec_is_valid_and_final(device: DeviceKind, stage: Stage | None, method: Method | None) -> None:
     once = resolved(device, stage=stage, method=method)

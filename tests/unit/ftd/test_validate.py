@@ -65,6 +65,10 @@ PATH_TEXT = "the absolute path of a .json, .jsonl, .csv, .parquet or .txt file"
 OPTIMIZERS_TEXT = (
     "one of adamw_torch_fused, adamw_torch, adamw_8bit, paged_adamw_8bit, paged_adamw_32bit, adafactor, sgd"
 )
+DPO_LOSSES_TEXT = (
+    "sigmoid, hinge, ipo, robust, exo_pair, nca_pair, bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, "
+    "discopop, sft or sigmoid_norm"
+)
 SFT_FORMATS_TEXT = "accepted is alpaca, sharegpt, messages, prompt_completion or text"
 COLUMNS_TEXT = (
     "alpaca: instruction, input, output, system, history; sharegpt: messages, role, content, system; "
@@ -169,7 +173,7 @@ COLUMNS_TEXT = (
         (
             {"training__data__packing": True, "training__dpo": {}},
             "training.data.packing",
-            "is on, but pairs cannot be packed; leave it out with dpo",
+            "is on, but the rows of dpo cannot be packed; leave it out with dpo",
         ),
         (
             {"training__data__chatTemplatePath": "/t.jinja", "training__pretrain": {}},
@@ -214,7 +218,78 @@ COLUMNS_TEXT = (
         (
             {"training__dpo": {"loss": "DPO_LOSS_IPO", "labelSmoothing": 0.1}},
             "training.dpo.label_smoothing",
-            "has no meaning for the loss ipo; accepted with robust",
+            "has no meaning for the loss ipo; accepted with robust, exo_pair, aot or aot_unpaired",
+        ),
+        (
+            {"training__dpo": {"loss": "DPO_LOSS_EXO_PAIR", "labelSmoothing": 0}},
+            "training.dpo.label_smoothing",
+            "is 0, but exo_pair has no value there; accepted is over 0, e.g. 0.001",
+        ),
+        (
+            {"training__dpo": {"loss": "DPO_LOSS_IPO", "losses": [{"loss": "DPO_LOSS_SFT"}]}},
+            "training.dpo.losses",
+            "stands beside dpo.loss; accepted is one of the two",
+        ),
+        (
+            {"training__dpo": {"losses": [{"loss": "DPO_LOSS_SFT"}, {"loss": "DPO_LOSS_SFT", "weight": 2}]}},
+            "training.dpo.losses[1].loss",
+            "names sft again; accepted is each loss once",
+        ),
+        (
+            {"training__dpo": {"losses": [{"weight": 2}]}},
+            "training.dpo.losses[0].loss",
+            f"is missing; accepted is {DPO_LOSSES_TEXT}",
+        ),
+        (
+            {"training__dpo": {"losses": [{"loss": "DPO_LOSS_SFT", "weight": 0}]}},
+            "training.dpo.losses[0].weight",
+            "is 0.0; accepted is a number over 0",
+        ),
+        (
+            {"training__dpo": {"ldAlpha": 1.5}},
+            "training.dpo.ld_alpha",
+            "is 1.5; accepted is 0 to 1",
+        ),
+        (
+            {"training__cpo": {"labelSmoothing": 0.1, "loss": "CPO_LOSS_HINGE"}},
+            "training.cpo.label_smoothing",
+            "has no meaning for the loss hinge; accepted with sigmoid or simpo",
+        ),
+        (
+            {"training__cpo": {"gamma": 0.5}},
+            "training.cpo.gamma",
+            "has no meaning for the loss sigmoid; accepted with simpo",
+        ),
+        (
+            {"training__reward": {"centerCoefficient": -1}},
+            "training.reward.center_coefficient",
+            "is -1.0; accepted is 0 or more",
+        ),
+        (
+            {"training__kto": {"desirableWeight": 0}},
+            "training.kto.desirable_weight",
+            "is 0.0; accepted is a number over 0",
+        ),
+        ({"training__orpo": {"beta": 0}}, "training.orpo.beta", "is 0.0; accepted is a number over 0"),
+        (
+            {"training__kto": {}, "training__batch": {"microBatch": 1}},
+            "training.batch.micro_batch",
+            "is 1, but kto compares the answers of a micro-batch; accepted is 2 or more",
+        ),
+        (
+            {"training__kto": {}, "training__batch": {"globalBatch": 3}},
+            "training.batch.global_batch",
+            "is 3, which micro_batch 2 on 1 device does not divide; accepted is a multiple of 2, e.g. 2 or 4",
+        ),
+        (
+            {"training__kto": {}, "training__data__train": [{"path": "/a.csv", "format": "FORMAT_PREFERENCE"}]},
+            "training.data.train[0].format",
+            "is preference, whose rows kto cannot train on; accepted is kto",
+        ),
+        (
+            {"training__reward": {}, "training__data__train": [{"path": "/a.csv", "format": "FORMAT_KTO"}]},
+            "training.data.train[0].format",
+            "is kto, whose rows reward cannot train on; accepted is preference",
         ),
         (
             {"training__qlora": {"lora": {"dora": True}}},

@@ -110,6 +110,8 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """text; or a .txt file, whose paragraphs are the rows."""
     FORMAT_PREFERENCE: _Format.ValueType  # 6
     """prompt or messages or instruction, with chosen and rejected."""
+    FORMAT_KTO: _Format.ValueType  # 7
+    """label (true: a good answer), with messages or conversations that end with the answer, or instruction and output, or prompt and completion."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """Shape of a data row."""
@@ -127,6 +129,8 @@ FORMAT_TEXT: Format.ValueType  # 5
 """text; or a .txt file, whose paragraphs are the rows."""
 FORMAT_PREFERENCE: Format.ValueType  # 6
 """prompt or messages or instruction, with chosen and rejected."""
+FORMAT_KTO: Format.ValueType  # 7
+"""label (true: a good answer), with messages or conversations that end with the answer, or instruction and output, or prompt and completion."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 class _TrainOn:
@@ -166,16 +170,66 @@ class _DpoLossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DpoLoss.Value
     DPO_LOSS_HINGE: _DpoLoss.ValueType  # 2
     DPO_LOSS_IPO: _DpoLoss.ValueType  # 3
     DPO_LOSS_ROBUST: _DpoLoss.ValueType  # 4
+    DPO_LOSS_EXO_PAIR: _DpoLoss.ValueType  # 5
+    DPO_LOSS_NCA_PAIR: _DpoLoss.ValueType  # 6
+    DPO_LOSS_BCO_PAIR: _DpoLoss.ValueType  # 7
+    DPO_LOSS_SPPO_HARD: _DpoLoss.ValueType  # 8
+    DPO_LOSS_AOT: _DpoLoss.ValueType  # 9
+    """Sorts the pairs of a micro-batch: with a micro_batch of 1 it is sigmoid."""
+    DPO_LOSS_AOT_UNPAIRED: _DpoLoss.ValueType  # 10
+    DPO_LOSS_APO_ZERO: _DpoLoss.ValueType  # 11
+    DPO_LOSS_APO_DOWN: _DpoLoss.ValueType  # 12
+    DPO_LOSS_DISCOPOP: _DpoLoss.ValueType  # 13
+    DPO_LOSS_SFT: _DpoLoss.ValueType  # 14
+    """Likelihood of the chosen answer, as supervised fine-tuning has it."""
+    DPO_LOSS_SIGMOID_NORM: _DpoLoss.ValueType  # 15
+    """sigmoid of the log-probabilities per token."""
 
 class DpoLoss(_DpoLoss, metaclass=_DpoLossEnumTypeWrapper):
-    """Loss of direct preference optimisation."""
+    """Loss of direct preference optimisation, named as TRL names them."""
 
 DPO_LOSS_UNSPECIFIED: DpoLoss.ValueType  # 0
 DPO_LOSS_SIGMOID: DpoLoss.ValueType  # 1
 DPO_LOSS_HINGE: DpoLoss.ValueType  # 2
 DPO_LOSS_IPO: DpoLoss.ValueType  # 3
 DPO_LOSS_ROBUST: DpoLoss.ValueType  # 4
+DPO_LOSS_EXO_PAIR: DpoLoss.ValueType  # 5
+DPO_LOSS_NCA_PAIR: DpoLoss.ValueType  # 6
+DPO_LOSS_BCO_PAIR: DpoLoss.ValueType  # 7
+DPO_LOSS_SPPO_HARD: DpoLoss.ValueType  # 8
+DPO_LOSS_AOT: DpoLoss.ValueType  # 9
+"""Sorts the pairs of a micro-batch: with a micro_batch of 1 it is sigmoid."""
+DPO_LOSS_AOT_UNPAIRED: DpoLoss.ValueType  # 10
+DPO_LOSS_APO_ZERO: DpoLoss.ValueType  # 11
+DPO_LOSS_APO_DOWN: DpoLoss.ValueType  # 12
+DPO_LOSS_DISCOPOP: DpoLoss.ValueType  # 13
+DPO_LOSS_SFT: DpoLoss.ValueType  # 14
+"""Likelihood of the chosen answer, as supervised fine-tuning has it."""
+DPO_LOSS_SIGMOID_NORM: DpoLoss.ValueType  # 15
+"""sigmoid of the log-probabilities per token."""
 Global___DpoLoss: _TypeAlias = DpoLoss  # noqa: Y015
+
+class _CpoLoss:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CpoLossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CpoLoss.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CPO_LOSS_UNSPECIFIED: _CpoLoss.ValueType  # 0
+    CPO_LOSS_SIGMOID: _CpoLoss.ValueType  # 1
+    CPO_LOSS_HINGE: _CpoLoss.ValueType  # 2
+    CPO_LOSS_IPO: _CpoLoss.ValueType  # 3
+    CPO_LOSS_SIMPO: _CpoLoss.ValueType  # 4
+
+class CpoLoss(_CpoLoss, metaclass=_CpoLossEnumTypeWrapper):
+    """Loss of contrastive preference optimisation; ipo and simpo are of the log-probabilities per token."""
+
+CPO_LOSS_UNSPECIFIED: CpoLoss.ValueType  # 0
+CPO_LOSS_SIGMOID: CpoLoss.ValueType  # 1
+CPO_LOSS_HINGE: CpoLoss.ValueType  # 2
+CPO_LOSS_IPO: CpoLoss.ValueType  # 3
+CPO_LOSS_SIMPO: CpoLoss.ValueType  # 4
+Global___CpoLoss: _TypeAlias = CpoLoss  # noqa: Y015
 
 class _QuantType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -276,6 +330,10 @@ class TrainingSpec(_message.Message):
     SFT_FIELD_NUMBER: _builtins.int
     PRETRAIN_FIELD_NUMBER: _builtins.int
     DPO_FIELD_NUMBER: _builtins.int
+    REWARD_FIELD_NUMBER: _builtins.int
+    KTO_FIELD_NUMBER: _builtins.int
+    ORPO_FIELD_NUMBER: _builtins.int
+    CPO_FIELD_NUMBER: _builtins.int
     LORA_FIELD_NUMBER: _builtins.int
     QLORA_FIELD_NUMBER: _builtins.int
     FULL_FIELD_NUMBER: _builtins.int
@@ -327,6 +385,14 @@ class TrainingSpec(_message.Message):
     @_builtins.property
     def dpo(self) -> Global___Dpo: ...
     @_builtins.property
+    def reward(self) -> Global___Reward: ...
+    @_builtins.property
+    def kto(self) -> Global___Kto: ...
+    @_builtins.property
+    def orpo(self) -> Global___Orpo: ...
+    @_builtins.property
+    def cpo(self) -> Global___Cpo: ...
+    @_builtins.property
     def lora(self) -> Global___Lora: ...
     @_builtins.property
     def qlora(self) -> Global___Qlora: ...
@@ -353,6 +419,10 @@ class TrainingSpec(_message.Message):
         sft: Global___Sft | None = ...,
         pretrain: Global___Pretrain | None = ...,
         dpo: Global___Dpo | None = ...,
+        reward: Global___Reward | None = ...,
+        kto: Global___Kto | None = ...,
+        orpo: Global___Orpo | None = ...,
+        cpo: Global___Cpo | None = ...,
         lora: Global___Lora | None = ...,
         qlora: Global___Qlora | None = ...,
         full: Global___Full | None = ...,
@@ -360,15 +430,15 @@ class TrainingSpec(_message.Message):
         resources: Global___Resources | None = ...,
         seed: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "data", b"data", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "output", b"output", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "reward", b"reward", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "data", b"data", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "output", b"output", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "reward", b"reward", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["lora", "qlora", "full", "freeze"]  # noqa: Y015
     _WhichOneofArgType_method: _TypeAlias = _typing.Literal["method", b"method"]  # noqa: Y015
-    _WhichOneofReturnType_stage: _TypeAlias = _typing.Literal["sft", "pretrain", "dpo"]  # noqa: Y015
+    _WhichOneofReturnType_stage: _TypeAlias = _typing.Literal["sft", "pretrain", "dpo", "reward", "kto", "orpo", "cpo"]  # noqa: Y015
     _WhichOneofArgType_stage: _TypeAlias = _typing.Literal["stage", b"stage"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
@@ -454,13 +524,15 @@ class Data(_message.Message):
     Refused for pretrain.
     """
     max_length: _builtins.int
-    """Longest sequence in tokens; for preference pairs prompt plus answer. Default: 2048, or the model's own
+    """Longest sequence in tokens; for preference rows prompt plus answer. Default: 2048, or the model's own
     limit if that is less. 8 to the model's own limit.
     """
     long_rows: Global___LongRows.ValueType
     """What happens to a row over `max_length`. Default: truncate, and the report counts it."""
     packing: _builtins.bool
-    """Join short rows into sequences of `max_length` (best fit decreasing). Default: false, for pretrain true. Refused for dpo."""
+    """Join short rows into sequences of `max_length` (best fit decreasing). Default: false, for pretrain true. Refused for all but
+    sft and pretrain.
+    """
     @_builtins.property
     def train(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataSource]:
         """At least one."""
@@ -575,6 +647,7 @@ class Columns(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     CHOSEN_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
     instruction: _builtins.str
     input: _builtins.str
     output: _builtins.str
@@ -590,6 +663,7 @@ class Columns(_message.Message):
     text: _builtins.str
     chosen: _builtins.str
     rejected: _builtins.str
+    label: _builtins.str
     def __init__(
         self,
         *,
@@ -606,10 +680,11 @@ class Columns(_message.Message):
         text: _builtins.str | None = ...,
         chosen: _builtins.str | None = ...,
         rejected: _builtins.str | None = ...,
+        label: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_messages", b"_messages", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "messages", b"messages", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_messages", b"_messages", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "messages", b"messages", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__chosen: _TypeAlias = _typing.Literal["chosen"]  # noqa: Y015
     _WhichOneofArgType__chosen: _TypeAlias = _typing.Literal["_chosen", b"_chosen"]  # noqa: Y015
@@ -623,6 +698,8 @@ class Columns(_message.Message):
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
     _WhichOneofReturnType__instruction: _TypeAlias = _typing.Literal["instruction"]  # noqa: Y015
     _WhichOneofArgType__instruction: _TypeAlias = _typing.Literal["_instruction", b"_instruction"]  # noqa: Y015
+    _WhichOneofReturnType__label: _TypeAlias = _typing.Literal["label"]  # noqa: Y015
+    _WhichOneofArgType__label: _TypeAlias = _typing.Literal["_label", b"_label"]  # noqa: Y015
     _WhichOneofReturnType__messages: _TypeAlias = _typing.Literal["messages"]  # noqa: Y015
     _WhichOneofArgType__messages: _TypeAlias = _typing.Literal["_messages", b"_messages"]  # noqa: Y015
     _WhichOneofReturnType__output: _TypeAlias = _typing.Literal["output"]  # noqa: Y015
@@ -649,6 +726,8 @@ class Columns(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__input) -> _WhichOneofReturnType__input | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__instruction) -> _WhichOneofReturnType__instruction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__label) -> _WhichOneofReturnType__label | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__messages) -> _WhichOneofReturnType__messages | None: ...
     @_typing.overload
@@ -716,27 +795,41 @@ class Dpo(_message.Message):
     BETA_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     LABEL_SMOOTHING_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
+    LD_ALPHA_FIELD_NUMBER: _builtins.int
     beta: _builtins.float
-    """Strength of the pull to the reference model. Default: 0.1. Over 0."""
+    """Strength of the pull to the reference model; ipo's tau. Default: 0.1. Over 0."""
     loss: Global___DpoLoss.ValueType
-    """Default: sigmoid."""
+    """Default: sigmoid. Refused together with `losses`."""
     label_smoothing: _builtins.float
-    """Default: 0. 0 <= x < 0.5; robust only."""
+    """Share of pairs that may be the wrong way round. Default: 0, for exo_pair 0.001. 0 <= x < 0.5; robust, exo_pair, aot and
+    aot_unpaired only. Over 0 for exo_pair.
+    """
+    ld_alpha: _builtins.float
+    """Weight of an answer's tokens beyond the length of the shorter answer (LD-DPO). Default: 1. 0 <= x <= 1."""
+    @_builtins.property
+    def losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeightedDpoLoss]:
+        """Several losses of the same pairs, added up by weight: e.g. sigmoid with 1 and sft with 0.2. Each loss once."""
+
     def __init__(
         self,
         *,
         beta: _builtins.float | None = ...,
         loss: Global___DpoLoss.ValueType | None = ...,
         label_smoothing: _builtins.float | None = ...,
+        losses: _abc.Iterable[Global___WeightedDpoLoss] | None = ...,
+        ld_alpha: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_label_smoothing", b"_label_smoothing", "_loss", b"_loss", "beta", b"beta", "label_smoothing", b"label_smoothing", "loss", b"loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_label_smoothing", b"_label_smoothing", "_ld_alpha", b"_ld_alpha", "_loss", b"_loss", "beta", b"beta", "label_smoothing", b"label_smoothing", "ld_alpha", b"ld_alpha", "loss", b"loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_label_smoothing", b"_label_smoothing", "_loss", b"_loss", "beta", b"beta", "label_smoothing", b"label_smoothing", "loss", b"loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_label_smoothing", b"_label_smoothing", "_ld_alpha", b"_ld_alpha", "_loss", b"_loss", "beta", b"beta", "label_smoothing", b"label_smoothing", "ld_alpha", b"ld_alpha", "loss", b"loss", "losses", b"losses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__beta: _TypeAlias = _typing.Literal["beta"]  # noqa: Y015
     _WhichOneofArgType__beta: _TypeAlias = _typing.Literal["_beta", b"_beta"]  # noqa: Y015
     _WhichOneofReturnType__label_smoothing: _TypeAlias = _typing.Literal["label_smoothing"]  # noqa: Y015
     _WhichOneofArgType__label_smoothing: _TypeAlias = _typing.Literal["_label_smoothing", b"_label_smoothing"]  # noqa: Y015
+    _WhichOneofReturnType__ld_alpha: _TypeAlias = _typing.Literal["ld_alpha"]  # noqa: Y015
+    _WhichOneofArgType__ld_alpha: _TypeAlias = _typing.Literal["_ld_alpha", b"_ld_alpha"]  # noqa: Y015
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
     @_typing.overload
@@ -744,9 +837,196 @@ class Dpo(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__label_smoothing) -> _WhichOneofReturnType__label_smoothing | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ld_alpha) -> _WhichOneofReturnType__ld_alpha | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
 
 Global___Dpo: _TypeAlias = Dpo  # noqa: Y015
+
+@_typing.final
+class WeightedDpoLoss(_message.Message):
+    """One of several losses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOSS_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    loss: Global___DpoLoss.ValueType
+    """Required."""
+    weight: _builtins.float
+    """Default: 1. Over 0."""
+    def __init__(
+        self,
+        *,
+        loss: Global___DpoLoss.ValueType | None = ...,
+        weight: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "_weight", b"_weight", "loss", b"loss", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "_weight", b"_weight", "loss", b"loss", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
+    _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___WeightedDpoLoss: _TypeAlias = WeightedDpoLoss  # noqa: Y015
+
+@_typing.final
+class Reward(_message.Message):
+    """A reward model: the language model with a head of one number, which is higher for the chosen answer than for the
+    rejected one. The output is a sequence classification model with one label.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CENTER_COEFFICIENT_FIELD_NUMBER: _builtins.int
+    center_coefficient: _builtins.float
+    """Weight of the squared sum of both rewards, which keeps them around 0. Default: 0. 0 or more."""
+    def __init__(
+        self,
+        *,
+        center_coefficient: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_center_coefficient", b"_center_coefficient", "center_coefficient", b"center_coefficient"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_center_coefficient", b"_center_coefficient", "center_coefficient", b"center_coefficient"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__center_coefficient: _TypeAlias = _typing.Literal["center_coefficient"]  # noqa: Y015
+    _WhichOneofArgType__center_coefficient: _TypeAlias = _typing.Literal["_center_coefficient", b"_center_coefficient"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__center_coefficient) -> _WhichOneofReturnType__center_coefficient | None: ...
+
+Global___Reward: _TypeAlias = Reward  # noqa: Y015
+
+@_typing.final
+class Kto(_message.Message):
+    """Kahneman-Tversky optimisation on single answers with a label, good or bad. Micro-batches of 2 and more: its KL term
+    is estimated on the prompts of a micro-batch with each other's answers.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BETA_FIELD_NUMBER: _builtins.int
+    DESIRABLE_WEIGHT_FIELD_NUMBER: _builtins.int
+    UNDESIRABLE_WEIGHT_FIELD_NUMBER: _builtins.int
+    beta: _builtins.float
+    """Strength of the pull to the reference model. Default: 0.1. Over 0."""
+    desirable_weight: _builtins.float
+    """Weight of the good answers' loss. Default: 1. Over 0."""
+    undesirable_weight: _builtins.float
+    """Weight of the bad answers' loss. Default: 1. Over 0."""
+    def __init__(
+        self,
+        *,
+        beta: _builtins.float | None = ...,
+        desirable_weight: _builtins.float | None = ...,
+        undesirable_weight: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_desirable_weight", b"_desirable_weight", "_undesirable_weight", b"_undesirable_weight", "beta", b"beta", "desirable_weight", b"desirable_weight", "undesirable_weight", b"undesirable_weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_desirable_weight", b"_desirable_weight", "_undesirable_weight", b"_undesirable_weight", "beta", b"beta", "desirable_weight", b"desirable_weight", "undesirable_weight", b"undesirable_weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__beta: _TypeAlias = _typing.Literal["beta"]  # noqa: Y015
+    _WhichOneofArgType__beta: _TypeAlias = _typing.Literal["_beta", b"_beta"]  # noqa: Y015
+    _WhichOneofReturnType__desirable_weight: _TypeAlias = _typing.Literal["desirable_weight"]  # noqa: Y015
+    _WhichOneofArgType__desirable_weight: _TypeAlias = _typing.Literal["_desirable_weight", b"_desirable_weight"]  # noqa: Y015
+    _WhichOneofReturnType__undesirable_weight: _TypeAlias = _typing.Literal["undesirable_weight"]  # noqa: Y015
+    _WhichOneofArgType__undesirable_weight: _TypeAlias = _typing.Literal["_undesirable_weight", b"_undesirable_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__beta) -> _WhichOneofReturnType__beta | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__desirable_weight) -> _WhichOneofReturnType__desirable_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__undesirable_weight) -> _WhichOneofReturnType__undesirable_weight | None: ...
+
+Global___Kto: _TypeAlias = Kto  # noqa: Y015
+
+@_typing.final
+class Orpo(_message.Message):
+    """Odds ratio preference optimisation on pairs, without a reference model. TRL calls its trainer experimental."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BETA_FIELD_NUMBER: _builtins.int
+    beta: _builtins.float
+    """Weight of the odds ratio beside the likelihood of prompt and chosen answer; the paper's lambda. Default: 0.1. Over 0."""
+    def __init__(
+        self,
+        *,
+        beta: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "beta", b"beta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "beta", b"beta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__beta: _TypeAlias = _typing.Literal["beta"]  # noqa: Y015
+    _WhichOneofArgType__beta: _TypeAlias = _typing.Literal["_beta", b"_beta"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__beta) -> _WhichOneofReturnType__beta | None: ...
+
+Global___Orpo: _TypeAlias = Orpo  # noqa: Y015
+
+@_typing.final
+class Cpo(_message.Message):
+    """Contrastive preference optimisation on pairs, without a reference model; with the loss simpo, SimPO. TRL calls its
+    trainer experimental.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BETA_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    LABEL_SMOOTHING_FIELD_NUMBER: _builtins.int
+    NLL_WEIGHT_FIELD_NUMBER: _builtins.int
+    GAMMA_FIELD_NUMBER: _builtins.int
+    beta: _builtins.float
+    """Scale of the difference between both answers; ipo's tau. Default: 0.1. Over 0."""
+    loss: Global___CpoLoss.ValueType
+    """Default: sigmoid."""
+    label_smoothing: _builtins.float
+    """Share of pairs that may be the wrong way round. Default: 0. 0 <= x < 0.5; sigmoid and simpo only."""
+    nll_weight: _builtins.float
+    """Weight of the chosen answer's likelihood beside the loss. Default: 1, for simpo 0. 0 or more."""
+    gamma: _builtins.float
+    """How much better the chosen answer's reward is to be. Default: 0.5. 0 or more; simpo only."""
+    def __init__(
+        self,
+        *,
+        beta: _builtins.float | None = ...,
+        loss: Global___CpoLoss.ValueType | None = ...,
+        label_smoothing: _builtins.float | None = ...,
+        nll_weight: _builtins.float | None = ...,
+        gamma: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_loss", b"_loss", "_nll_weight", b"_nll_weight", "beta", b"beta", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "loss", b"loss", "nll_weight", b"nll_weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_loss", b"_loss", "_nll_weight", b"_nll_weight", "beta", b"beta", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "loss", b"loss", "nll_weight", b"nll_weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__beta: _TypeAlias = _typing.Literal["beta"]  # noqa: Y015
+    _WhichOneofArgType__beta: _TypeAlias = _typing.Literal["_beta", b"_beta"]  # noqa: Y015
+    _WhichOneofReturnType__gamma: _TypeAlias = _typing.Literal["gamma"]  # noqa: Y015
+    _WhichOneofArgType__gamma: _TypeAlias = _typing.Literal["_gamma", b"_gamma"]  # noqa: Y015
+    _WhichOneofReturnType__label_smoothing: _TypeAlias = _typing.Literal["label_smoothing"]  # noqa: Y015
+    _WhichOneofArgType__label_smoothing: _TypeAlias = _typing.Literal["_label_smoothing", b"_label_smoothing"]  # noqa: Y015
+    _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
+    _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
+    _WhichOneofReturnType__nll_weight: _TypeAlias = _typing.Literal["nll_weight"]  # noqa: Y015
+    _WhichOneofArgType__nll_weight: _TypeAlias = _typing.Literal["_nll_weight", b"_nll_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__beta) -> _WhichOneofReturnType__beta | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gamma) -> _WhichOneofReturnType__gamma | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__label_smoothing) -> _WhichOneofReturnType__label_smoothing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nll_weight) -> _WhichOneofReturnType__nll_weight | None: ...
+
+Global___Cpo: _TypeAlias = Cpo  # noqa: Y015
 
 @_typing.final
 class Lora(_message.Message):
@@ -913,7 +1193,9 @@ class Optimizer(_message.Message):
     adafactor, sgd. Default: adamw_torch_fused. The 8-bit and paged ones are refused on CPUs.
     """
     learning_rate: _builtins.float
-    """Peak learning rate. Default: sft and pretrain 1e-4 for lora and qlora, 1e-5 for full and freeze; dpo 5e-6. Over 0, at most 1."""
+    """Peak learning rate. Default: sft, pretrain and reward 1e-4 for lora and qlora, 1e-5 for full and freeze;
+    dpo, kto, orpo and cpo 5e-6. Over 0, at most 1.
+    """
     weight_decay: _builtins.float
     """Default: 0. 0 or more."""
     beta1: _builtins.float
@@ -1032,7 +1314,7 @@ class Batch(_message.Message):
     MICRO_BATCH_FIELD_NUMBER: _builtins.int
     GLOBAL_BATCH_FIELD_NUMBER: _builtins.int
     micro_batch: _builtins.int
-    """Sequences (for dpo: pairs) per device and forward pass. Default: 1. At least 1."""
+    """Sequences (for dpo, orpo, cpo and reward: pairs) per device and forward pass. Default: 1, for kto 2. At least that."""
     global_batch: _builtins.int
     """Sequences per update over all devices and accumulation steps. Default: 8 * devices * micro_batch.
     Must be a multiple of micro_batch times the number of devices.
@@ -1101,7 +1383,7 @@ class Evaluation(_message.Message):
     every_steps: _builtins.int
     """Updates between evaluations. Required with cadence steps, refused with the others. At least 1."""
     micro_batch: _builtins.int
-    """Sequences per device and forward pass. Default: batch.micro_batch. At least 1. Refused if nothing is evaluated."""
+    """Sequences per device and forward pass. Default: batch.micro_batch. At least 1, for kto 2. Refused if nothing is evaluated."""
     def __init__(
         self,
         *,
