@@ -8,26 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import structlog
 
+from ftd.admission import Admission
 from ftd.attempts import Attempts
 from ftd.bootstrap import LaunchSettings
-from ftd.config import Config
+from ftd.caretaker import Caretaker
+from ftd.config import Config, Sharing
 from ftd.database import Database
 from ftd.devices import Inventory, open_inventory
-from ftd.dispatch import DevicePolicy, Dispatcher
+from ftd.dispatch import Dispatcher
 from ftd.doorbells import Doorbells
 from ftd.experience import Experience
 from ftd.intake import Intake
 from ftd.launch import ExecLauncher
+from ftd.ledger import Ledger
 from ftd.measured import Measurements
 from ftd.models import HostPolicy
 from ftd.moves import LIVE
 from ftd.notify import Notifier, watchdog_seconds
+from ftd.outlook import Outlook
 from ftd.paths import PathRoots, Roots
 from ftd.prepare import Preparer
+from ftd.quarantine import Quarantine
 from ftd.queue import Queue
 from ftd.rundir import RunDirectories
 from ftd.service.artifacts import ArtifactService
@@ -38,6 +44,8 @@ from ftd.service.metrics import MetricService, StreamLimit
 from ftd.service.server import Listener, Services, listen
 from ftd.state import State
 from ftd.store import MIGRATIONS, Store
+from ftd.world import DevicePolicy, World
+from ftsched.model import Policy, Quota
 
 VERSION = version("finetuned")
 # For all jobs together, before the daemon serves.
@@ -57,6 +65,42 @@ class _Stop(Exception):
     """Ends the task group."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is on disk, and outlives the daemon."""
+
+    state: State
+    runs: RunDirectories
+    database: Database
+    store: Store
+    ledger: Ledger
+    quarantine: Quarantine
+    measurements: Measurements
+    queue: Queue
+
+    @classmethod
+    async def open(cls, config: Config) -> Kept:
+        """Claims the state directory. Raises StateRefused, DatabaseRefused."""
+        state = State.claim(config.daemon.state_directory)
+        runs, database = RunDirectories(state.runs), Database(state.database, MIGRATIONS)
+        await database.open()
+        store, ledger = Store(database), Ledger(database, config.queue.half_life_seconds)
+        queue = Queue(store, runs, ledger, config.limits.active_jobs, queue_policy(config).quotas)
+        return cls(state, runs, database, store, ledger, Quarantine(database), Measurements(database), queue)
+
+    async def load(self) -> None:
+        """Reads what is needed at hand. Raises StateRefused."""
+        await asyncio.to_thread(self.runs.purge)
+        await asyncio.to_thread(self.state.check_runs, await self.store.ids(), await self.store.is_new())
+        for part in (self.queue, self.quarantine, self.measurements):
+            await part.load()
+
+    async def close(self) -> None:
+        """Waits for what is under way."""
+        await self.queue.close()
+        await self.database.close()
+
+
 async def serve(config: Config) -> None:
     """Runs the daemon until SIGTERM or SIGINT.
 
@@ -64,63 +108,57 @@ async def serve(config: Config) -> None:
     SocketLost when it must not go on.
     """
     asked = _stop_signals()
-    state = State.claim(config.daemon.state_directory)
-    inventory = await asyncio.to_thread(open_inventory, config.devices.inventory, config.devices.file)
-    runs = RunDirectories(state.runs)
-    database = Database(state.database, MIGRATIONS)
-    await database.open()
-    store = Store(database)
-    measurements = Measurements(database)
-    queue = Queue(store, runs, config.limits.active_jobs)
+    kept = await Kept.open(config)
     try:
-        await asyncio.to_thread(runs.purge)
-        await asyncio.to_thread(state.check_runs, await store.ids(), await store.is_new())
-        await queue.load()
-        await measurements.load()
+        inventory = await asyncio.to_thread(open_inventory, config.devices.inventory, config.devices.file)
+        await kept.load()
         async with asyncio.TaskGroup() as group:
-            group.create_task(_fail_with(database))
-            await _run(config, state, inventory, runs, queue, measurements, asked, group)
+            group.create_task(_fail_with(kept.database))
+            services = await _assemble(config, kept, inventory, group)
+            await _until(asked, services, config, inventory.source, group)
     except* _Stop:
-        log.info("stopped", jobs_going_on=sum(job.state in LIVE for job in queue.active()))
+        log.info("stopped", jobs_going_on=sum(job.state in LIVE for job in kept.queue.active()))
     finally:
-        await queue.close()
-        await database.close()
+        await kept.close()
 
 
-async def _run(
-    config: Config,
-    state: State,
-    inventory: Inventory,
-    runs: RunDirectories,
-    queue: Queue,
-    measurements: Measurements,
-    asked: asyncio.Event,
-    group: asyncio.TaskGroup,
-) -> None:
-    """Finds the attempts of the daemon before, serves until it is asked to stop, raises _Stop then."""
-    notifier = Notifier()
-    doorbells = Doorbells()
+async def _assemble(config: Config, kept: Kept, inventory: Inventory, group: asyncio.TaskGroup) -> Services:
+    """Makes the parts, finds the attempts of the daemon before, and sets everything going."""
+    queue, runs = kept.queue, kept.runs
+    doorbells, policy = Doorbells(), queue_policy(config)
     queue.listen(lambda job: doorbells.ring(runs.get(job.id).path))
-    intake = _intake(config, measurements)
-    experience = Experience(intake, measurements, inventory)
+    intake = _intake(config, kept.measurements)
+    experience = Experience(intake, kept.measurements, inventory)
     launcher = ExecLauncher(runs, _launch_settings(config))
     attempts = Attempts(queue, launcher, runs, doorbells, intake, experience, group)
-    dispatcher = Dispatcher(queue, attempts, inventory, _device_policy(config))
+    world = World(queue, attempts, runs, inventory, kept.quarantine, kept.ledger, device_policy(config), policy)
+    outlook = Outlook(group, world.clock)
+    dispatcher = Dispatcher(queue, attempts, world, outlook)
+    caretaker = Caretaker(queue, attempts, world, kept.quarantine, group, dispatcher.wake)
     group.create_task(doorbells.run())
     await attempts.recover([job for job in queue.active() if job.state in LIVE], RECOVER_SECONDS)
+    group.create_task(caretaker.watch(inventory))
     group.create_task(dispatcher.run())
     group.create_task(Preparer(queue, attempts, config.trainer.preparations).run())
 
     streams = StreamLimit(config.limits.streams)
-    services = Services(
-        JobService(queue, intake, dispatcher, runs, doorbells, streams, config.limits.spec_bytes),
+    admission = Admission(queue, intake, runs, policy.quotas)
+    return Services(
+        JobService(queue, admission, world, outlook, dispatcher, runs, doorbells, streams, config.limits.spec_bytes),
         MetricService(queue, runs, doorbells, streams),
-        HostService(queue, dispatcher, state.path, VERSION),
+        HostService(queue, world, outlook, dispatcher, kept.quarantine, inventory, kept.state.path, VERSION),
         DatasetService(queue),
         ArtifactService(queue, runs),
     )
+
+
+async def _until(
+    asked: asyncio.Event, services: Services, config: Config, source: str, group: asyncio.TaskGroup
+) -> None:
+    """Serves until it is asked to stop, raises _Stop then."""
+    notifier = Notifier()
     listener = await listen(services, config.daemon.socket_path, config.limits.calls)
-    log.info("ready", socket=str(listener.path), version=VERSION, inventory=inventory.source)
+    log.info("ready", socket=str(listener.path), version=VERSION, inventory=source)
     notifier.ready(f"serving on {listener.path}")
     watching = group.create_task(_look_after(listener, notifier))
     try:
@@ -159,9 +197,29 @@ def _intake(config: Config, measurements: Measurements) -> Intake:
     return Intake(roots, HostPolicy(security.allow_remote_code, security.allow_hub), measurements.of)
 
 
-def _device_policy(config: Config) -> DevicePolicy:
+def device_policy(config: Config) -> DevicePolicy:
+    """Who may share which device."""
     devices = config.devices
-    return DevicePolicy(1 if devices.gpu_policy == "exclusive" else None, devices.cpu_jobs)
+    exceptions = {device: _jobs_at_once(sharing) for device, sharing in devices.gpu_policies.items()}
+    return DevicePolicy(_jobs_at_once(devices.gpu_policy), devices.cpu_jobs, exceptions)
+
+
+def _jobs_at_once(sharing: Sharing) -> int | None:
+    return 1 if sharing == "exclusive" else None
+
+
+def queue_policy(config: Config) -> Policy:
+    """The knobs of the plan, as the file has them."""
+    queue = config.queue
+    return Policy(
+        placement=queue.placement,
+        backfill=queue.backfill,
+        preempt=queue.preempt,
+        min_run_seconds=queue.min_run_seconds,
+        aging_seconds=queue.aging_seconds,
+        weights=dict(queue.weights),
+        quotas={project: Quota(**quota.model_dump()) for project, quota in queue.quotas.items()},
+    )
 
 
 def _launch_settings(config: Config) -> LaunchSettings:

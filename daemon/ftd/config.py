@@ -10,14 +10,18 @@ import difflib
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ftd.limits import NAME
+
 # Longest path a unix socket may have on Linux (sun_path, with its closing zero).
 SOCKET_PATH_BYTES = 107
+# How pydantic says that it means a key of a mapping, not its value.
+_KEY = "[key]"
 
 
 class ConfigError(Exception):
@@ -31,10 +35,18 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def _project(name: str) -> str:
+    if not NAME.test(name):
+        raise ValueError(f"is no name of a project; accepted is {NAME.accepted}")
+    return name
+
+
 # Strict everywhere else: a quoted number in the file is a mistake, not a number.
 AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 Paths = Annotated[tuple[AbsolutePath, ...], Field(strict=False)]
 Command = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+Project = Annotated[str, AfterValidator(_project)]
+Sharing = Literal["share", "exclusive"]
 
 
 class Section(BaseModel):
@@ -93,7 +105,9 @@ class DevicesSection(Section):
     inventory: Literal["auto", "nvml", "cpu", "file"] = "auto"
     file: AbsolutePath | None = None
     # exclusive: one job on a GPU; share: several while their reservations fit.
-    gpu_policy: Literal["share", "exclusive"] = "share"
+    gpu_policy: Sharing = "share"
+    # The same for single GPUs, by UUID.
+    gpu_policies: Mapping[str, Sharing] = Field(default_factory=dict)
     # Trainings at once on the CPU.
     cpu_jobs: int = Field(default=1, ge=1, le=1024)
 
@@ -102,6 +116,36 @@ class DevicesSection(Section):
         if (self.inventory == "file") != (self.file is not None):
             raise ValueError('file goes with inventory = "file", and only with it')
         return self
+
+
+class QuotaSection(Section):
+    """The most that the jobs of a project may hold at once; what is left out has no limit."""
+
+    devices: int | None = Field(default=None, ge=0)
+    memory_bytes: int | None = Field(default=None, ge=0)
+    running: int | None = Field(default=None, ge=0)
+    # Jobs that have not ended.
+    queued: int | None = Field(default=None, ge=0)
+
+
+class QueueSection(Section):
+    """Who goes first, who may pass, and who has to make room."""
+
+    # spread: a job that may share a GPU takes an idle one first. pack: it goes where it leaves the fewest fragments.
+    placement: Literal["spread", "pack"] = "spread"
+    # What may pass the first job that does not fit: nothing, whatever fits, or what does not delay it.
+    backfill: Literal["none", "fill", "easy"] = "easy"
+    # For whom running jobs are stopped: nobody, jobs of a higher priority, or also much shorter ones.
+    preempt: Literal["off", "priority", "service"] = "priority"
+    # How long a job is left alone after each of its starts.
+    min_run_seconds: float = Field(default=600.0, ge=0, le=864_000)
+    # Waiting so long counts as much as needing half the service.
+    aging_seconds: float = Field(default=604_800.0, gt=0, le=31_536_000)
+    # After so long, what a project has had counts half.
+    half_life_seconds: float = Field(default=604_800.0, gt=0, le=31_536_000)
+    # Shares of projects; 1 for one that is not named.
+    weights: Mapping[Project, Annotated[float, Field(gt=0, le=1_000_000)]] = Field(default_factory=dict)
+    quotas: Mapping[Project, QuotaSection] = Field(default_factory=dict)
 
 
 class TrainerSection(Section):
@@ -143,6 +187,7 @@ class Config(Section):
     daemon: DaemonSection = Field(default_factory=DaemonSection)
     paths: PathsSection = Field(default_factory=PathsSection)
     devices: DevicesSection = Field(default_factory=DevicesSection)
+    queue: QueueSection = Field(default_factory=QueueSection)
     trainer: TrainerSection = Field(default_factory=TrainerSection)
     limits: LimitsSection = Field(default_factory=LimitsSection)
     security: SecuritySection = Field(default_factory=SecuritySection)
@@ -177,15 +222,18 @@ def _line(error: Any) -> str:
 
 
 def _place(location: Sequence[str | int]) -> str:
-    if len(location) == 1:
-        return f"[{location[0]}]"
-    section, key, *rest = location
-    return f"[{section}] {key}" + "".join(f"[{part}]" for part in rest)
+    """As it stands in the file: `[queue.quotas.nlp] devices`, `[paths] data_roots[0]`."""
+    tables = [str(part) for part in location if isinstance(part, str) and part != _KEY]
+    indexes = "".join(f"[{part}]" for part in location if isinstance(part, int))
+    if len(tables) == 1:
+        return f"[{tables[0]}]"
+    return f"[{'.'.join(tables[:-1])}] {tables[-1]}{indexes}"
 
 
 def _nearest(location: Sequence[str | int]) -> str:
-    known: dict[str, Any] = dict(Config.model_fields)
-    if len(location) > 1:
-        known = dict(known[str(location[0])].annotation.model_fields)
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(known)}"
+    known: Any = Config
+    for part in location[:-1]:
+        of_mapping = get_args(known)
+        known = of_mapping[1] if of_mapping else known.model_fields[str(part)].annotation
+    near = difflib.get_close_matches(str(location[-1]), known.model_fields, n=1)
+    return f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(known.model_fields)}"

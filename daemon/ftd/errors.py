@@ -8,7 +8,9 @@
     ├── RequestIdReused    ALREADY_EXISTS       same request_id, another spec
     ├── JobFinished        FAILED_PRECONDITION  cancel of a job that has ended
     ├── WrongState         FAILED_PRECONDITION  pause, resume, retry, delete in a state that has no such move
+    ├── JobNeeded          FAILED_PRECONDITION  delete of a job that others come after
     ├── NotPrepared        FAILED_PRECONDITION
+    ├── DeviceNotFound     NOT_FOUND
     ├── TooMuch            RESOURCE_EXHAUSTED   a limit of the daemon is reached
     ├── DiskFull           RESOURCE_EXHAUSTED
     ├── DevicesUnreadable  UNAVAILABLE
@@ -115,6 +117,26 @@ class WrongState(FtdError):
 
     def __init__(self, job: str, state: str, verb: str, accepted: str) -> None:
         super().__init__(f"cannot {verb} job {job}: it is {state}; {verb} needs a job that is {accepted}")
+
+
+class JobNeeded(FtdError):
+    """Other jobs that have not ended come after this one."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "JOB_NEEDED"
+
+    def __init__(self, job: str, after: Sequence[str]) -> None:
+        super().__init__(f"cannot delete job {job}: {', '.join(after)} come after it; wait for them or cancel them")
+
+
+class DeviceNotFound(FtdError):
+    """No device has this id or label."""
+
+    code = "NOT_FOUND"
+    reason = "DEVICE_NOT_FOUND"
+
+    def __init__(self, device: str, known: Sequence[str]) -> None:
+        super().__init__(f"no device has the id or label {device!r}; there are {', '.join(known)}")
 
 
 class NotPrepared(FtdError):

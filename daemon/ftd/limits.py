@@ -27,6 +27,8 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _SHOWN_CHARACTERS = 80
 # Longer ones the kernel refuses (PATH_MAX).
 _PATH_BYTES = 4095
+# Seconds since the epoch; a Timestamp holds no more.
+_YEAR_10000 = 253_402_300_800
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ SHARE = Rule("0 or more and less than 1", _share)
 OVER_ZERO = Rule("a number over 0", _over_zero)
 ZERO_OR_MORE = Rule("0 or more", _zero_or_more)
 SMOOTHING = Rule("0 or more and less than 0.5", lambda x: 0 <= x < 0.5)
+TIME = Rule("a time in the years 1970 to 9999", lambda x: 0 <= x < _YEAR_10000)
 AT_LEAST_ONE = Rule("at least 1", _at_least_one())
 
 _SOURCE = {
@@ -111,6 +114,9 @@ RULES: dict[str, Rule] = {
     "external_id": Rule("at most 128 characters", lambda x: len(x) <= 128),
     "priority": Rule("-100 to 100", lambda x: -100 <= x <= 100),
     "max_retries": Rule("0 to 20", lambda x: 0 <= x <= 20),
+    "after[].job": Rule("the id, a prefix of the id, or the name of a job", bool),
+    "not_before": TIME,
+    "deadline": TIME,
     "training.model.path": ABSOLUTE_PATH,
     "training.model.hub_id": Rule("a repository's name, owner/name", lambda x: bool(_HUB_ID.fullmatch(x))),
     **{f"training.data.{split}[].{name}": rule for split in ("train", "eval") for name, rule in _SOURCE.items()},

@@ -8,62 +8,71 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
 
 from ftd import job as life
+from ftd.eligible import Before
 from ftd.errors import (
     IllegalMove,
     InvalidRequest,
     InvalidSpec,
     JobAmbiguous,
     JobFinished,
+    JobNeeded,
     JobNotFound,
     TooMuch,
     WrongState,
 )
-from ftd.intake import Accepted
 from ftd.job import Job
+from ftd.ledger import Ledger
 from ftd.limits import broken_limits
 from ftd.moves import LIVE, TABLE, TERMINAL, CancelRequested, Event, PauseRequested, ResumeRequested, RetryRequested
-from ftd.records import JobState, Progress, Reason, ReasonCode, Transition
+from ftd.records import JobState, Progress
 from ftd.rundir import RunDirectories
 from ftd.spec import JobSpec
 from ftd.store import Filter, Store, Stored
+from ftsched.model import Quota
 
 T = TypeVar("T")
 # Called after every stored change; must be quick and must not raise.
 Listener = Callable[[Job], None]
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-DEFAULT_MAX_RETRIES = 2
-# Without look-alikes (i, l, o, 0, 1): ids are read aloud and typed.
-_LETTERS = "abcdefghjkmnpqrstuvwxyz"
-_DIGITS = "23456789"
-_ID_LENGTH = 10
-
 
 class Queue:
     """All jobs; those that have ended are read from the store when somebody asks."""
 
     def __init__(
-        self, store: Store, runs: RunDirectories, active_jobs: int, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        runs: RunDirectories,
+        ledger: Ledger,
+        active_jobs: int,
+        quotas: Mapping[str, Quota],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._runs = runs
+        self.runs = runs
+        self._ledger = ledger
         self._most = active_jobs
+        self._quotas = quotas
         self._clock = clock
         # The jobs that have not ended, exactly as they are on disk, and how far they are.
         self._jobs: dict[str, Job] = {}
         self._progress: dict[str, Progress] = {}
         # One lock for each job that is being changed just now.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Jobs of each project that are on their way to the disk.
+        self._submitting: Counter[str] = Counter()
         self._listeners: list[Listener] = []
         self._changes: set[asyncio.Task[Any]] = set()
 
@@ -107,6 +116,17 @@ class Queue:
         known = self._progress.get(job.id)
         return (await self._stored(job.id)).progress if known is None else known
 
+    def progress_now(self, job_id: str) -> Progress:
+        """How far a job is that has not ended; nothing of any other."""
+        return self._progress.get(job_id, Progress())
+
+    async def before(self, ids: Iterable[str]) -> dict[str, Before]:
+        """Those of the jobs that there are, as who comes after them sees them."""
+        wanted = frozenset(ids)
+        known = {key: Before(job.name, job.state) for key in wanted if (job := self._jobs.get(key))}
+        ended = await self._store.before(sorted(wanted - known.keys())) if wanted - known.keys() else {}
+        return ended | known
+
     async def list(self, chosen: Filter, size: int, page_token: str = "") -> tuple[list[Job], str]:
         """A page of jobs, the newest first, and the token of the next one. Raises InvalidRequest."""
         found = await self._store.page(chosen, size + 1, _read_token(page_token, chosen))
@@ -120,47 +140,39 @@ class Queue:
         known = await self._store.submitted(request_id, spec) if request_id else None
         return await self.get(known.id) if known else None
 
-    async def submit(self, spec: JobSpec, accepted: Accepted, request_id: str = "") -> Job:
-        """Stores a new job, or answers with the one this request made. Raises TooMuch, RequestIdReused, DiskFull."""
+    async def submit(self, job: Job) -> Job:
+        """Stores a new job, or answers with the one its request made. Raises TooMuch, RequestIdReused, DiskFull."""
         if len(self._jobs) >= self._most:
             raise TooMuch(f"{self._most} jobs have not ended, which is this daemon's limit; cancel some, or wait")
-        return await self._whole(self._submit(self._new(spec, accepted, request_id)))
+        with self._counted(job.project):
+            return await self._whole(self._submit(job))
 
-    def _new(self, spec: JobSpec, accepted: Accepted, request_id: str) -> Job:
-        now, job_id = self._clock(), new_id()
-        state, reason = JobState.PREPARING, Reason(ReasonCode.SUBMITTED, "its data is to be prepared")
-        if spec.hold:
-            state, reason = JobState.PAUSED, Reason(ReasonCode.HELD, "held as submitted; resume it to queue it")
-        return Job(
-            id=job_id,
-            request_id=request_id,
-            spec=spec,
-            resolved=accepted.resolved,
-            name=accepted.name,
-            project=accepted.project,
-            priority=spec.priority or 0,
-            max_retries=DEFAULT_MAX_RETRIES if spec.max_retries is None else spec.max_retries,
-            state=state,
-            reason=reason,
-            create_time=now,
-            update_time=now,
-            labels=spec.labels,
-            estimate=accepted.estimate,
-            transitions=(Transition(now, None, state, "client", reason),),
-            output_path=accepted.resolved.output.path or str(self._runs.get(job_id).output_path),
-        )
+    @contextmanager
+    def _counted(self, project: str) -> Iterator[None]:
+        """Holds a place in the project's quota for a job that is on its way to the disk. Raises TooMuch."""
+        quota = self._quotas.get(project, Quota())
+        stored = sum(job.project == project for job in self._jobs.values())
+        if quota.queued is not None and stored + self._submitting[project] >= quota.queued:
+            raise TooMuch(
+                f"{quota.queued} jobs of project {project} have not ended, which is its quota; cancel some, or wait"
+            )
+        self._submitting[project] += 1
+        try:
+            yield
+        finally:
+            self._submitting[project] -= 1
 
     async def _submit(self, job: Job) -> Job:
         # The directory first: an acknowledged job has one, empty until it is started. What a crash in between leaves
         # behind has never run.
         try:
-            await asyncio.to_thread(self._runs.reserve, job.id)
+            await asyncio.to_thread(self.runs.reserve, job.id)
             stored = await self._store.insert(job)
         except BaseException:
-            await asyncio.to_thread(self._runs.delete, job.id)
+            await asyncio.to_thread(self.runs.delete, job.id)
             raise
         if stored.id != job.id:
-            await asyncio.to_thread(self._runs.delete, job.id)
+            await asyncio.to_thread(self.runs.delete, job.id)
             return await self.get(stored.id)
         self._publish(job, Progress())
         log.info("job submitted", job=job.id, name=job.name)
@@ -244,8 +256,10 @@ class Queue:
             job = await self.get(job_id)
             if job.state not in TERMINAL:
                 raise WrongState(job_id, job.state, "delete", "succeeded, failed or cancelled")
+            if after := [other.id for other in self._jobs.values() if job_id in {d.job for d in other.dependencies}]:
+                raise JobNeeded(job_id, after)
             # In this order: a crash in between leaves a job without files, which can be deleted again.
-            await asyncio.to_thread(self._runs.delete, job_id)
+            await asyncio.to_thread(self.runs.delete, job_id)
             await self._store.delete(job_id)
         log.info("job deleted", job=job_id)
 
@@ -264,7 +278,8 @@ class Queue:
             after = move(before)
             if after is before:
                 return before
-            await self._store.update(after, progress)
+            charge = self._ledger.charge(before, after)
+            await self._store.update(after, progress, *([partial(self._ledger.book, charge=charge)] if charge else []))
             self._publish(after, self._progress.get(job_id, progress))
         if after.state is not before.state:
             log.info("job moved", job=job_id, state=str(after.state), reason=after.reason.message)
@@ -292,12 +307,6 @@ class Queue:
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
         return await asyncio.shield(task)
-
-
-def new_id() -> str:
-    """An id that no job has: 10 random characters, a letter first."""
-    letters = _LETTERS + _DIGITS
-    return secrets.choice(_LETTERS) + "".join(secrets.choice(letters) for _ in range(_ID_LENGTH - 1))
 
 
 def _refusal(job: Job, event: Event, verb: str) -> JobFinished | WrongState:

@@ -42,6 +42,7 @@ from ftd.spec import (
     Reward,
     Schedule,
     Sft,
+    Sharing,
     Stage,
     TrainingSpec,
     TrainOn,
@@ -230,4 +231,5 @@ def _evaluation(training: TrainingSpec, batch: Batch) -> Evaluation:
 
 
 def _resources(resources: Resources, device: DeviceKind) -> Resources:
-    return _with(resources, Resources(device=device, gpus=1 if device is DeviceKind.GPU else None))
+    gpus = 1 if device is DeviceKind.GPU else None
+    return _with(resources, Resources(device=device, gpus=gpus, sharing=Sharing.SHARE))

@@ -13,7 +13,8 @@ from typing import Any
 
 from finetuned.v1 import job_pb2
 from ftd import wire
-from ftd.database import Database
+from ftd.database import Database, Work
+from ftd.eligible import Before
 from ftd.errors import RequestIdReused
 from ftd.job import Job
 from ftd.moves import TERMINAL
@@ -66,6 +67,18 @@ MIGRATIONS = (
     );
     CREATE INDEX measurements_by_subject ON measurements (model, method, shape);
     """,
+    """
+    CREATE TABLE usage (
+        project TEXT PRIMARY KEY,
+        service REAL NOT NULL,  -- device-seconds, faded up to `time`
+        time REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE quarantine (
+        device TEXT PRIMARY KEY,
+        reason TEXT NOT NULL,
+        time REAL NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 
 _COLUMNS = (
@@ -113,9 +126,15 @@ class Store:
         """The job stored for this request_id, if any. Raises RequestIdReused if its spec is another one."""
         return await self._database.run(lambda connection: _submitted(connection, request_id, spec))
 
-    async def update(self, job: Job, progress: Progress) -> None:
-        """Stores what has become of a job."""
-        await self._database.run(lambda connection: _update(connection, job, progress))
+    async def update(self, job: Job, progress: Progress, *also: Work) -> None:
+        """Stores what has become of a job, and in the same transaction whatever else comes of that."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            _update(connection, job, progress)
+            for each in also:
+                each(connection)
+
+        await self._database.run(work)
 
     async def delete(self, job_id: str) -> None:
         """Forgets a job."""
@@ -125,6 +144,15 @@ class Store:
         """One job."""
         found = await self._select("WHERE id = ?", (job_id,))
         return found[0] if found else None
+
+    async def before(self, ids: Sequence[str]) -> dict[str, Before]:
+        """Those of the jobs that there are, as who comes after them sees them."""
+        sql = f"SELECT id, name, state FROM jobs WHERE id IN ({_marks(ids)})"  # noqa: S608
+        return await self._database.run(
+            lambda connection: {
+                row["id"]: Before(row["name"], JobState(row["state"])) for row in connection.execute(sql, ids)
+            }
+        )
 
     async def matching(self, text: str) -> list[str]:
         """Ids of the jobs with this id, else with this id prefix or name; the newest first."""

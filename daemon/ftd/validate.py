@@ -83,14 +83,29 @@ SMOOTHED_LOSSES = (DpoLoss.ROBUST, DpoLoss.EXO_PAIR, DpoLoss.AOT, DpoLoss.AOT_UN
 SMOOTHED_CPO_LOSSES = (CpoLoss.SIGMOID, CpoLoss.SIMPO)
 GPU_OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit")
 NO_WARMUP_SCHEDULE = "constant"
+MOST_DEPENDENCIES = 32
 
 
 def check(spec: JobSpec, device: DeviceKind) -> list[Violation]:
     """All problems of a spec for a host on which it would run on `device`; none if it can be resolved."""
-    found = list(broken_limits(spec))
+    found = [*broken_limits(spec), *_times(spec), *_after(spec)]
     for rule in _RULES:
         found += [Violation(f"training.{path}", text) for path, text in rule(spec.training, device)]
     return found
+
+
+def _times(spec: JobSpec) -> Iterator[Violation]:
+    if spec.deadline is not None and spec.not_before is not None and spec.deadline <= spec.not_before:
+        yield Violation("deadline", "is not after not_before, so the job could never run; accepted is a later time")
+
+
+def _after(spec: JobSpec) -> Iterator[Violation]:
+    if len(spec.after) > MOST_DEPENDENCIES:
+        yield Violation("after", f"names {len(spec.after)} jobs; accepted are at most {MOST_DEPENDENCIES}")
+    names = [each.job for each in spec.after]
+    for index, name in enumerate(names):
+        if name and name in names[:index]:
+            yield Violation(f"after[{index}].job", f"names {name} again; accepted is each job once")
 
 
 def smallest_micro_batch(stage: Stage) -> int:

@@ -43,6 +43,8 @@ class Device:
     max_jobs: int | None = None
     # Why nothing may be started on it; empty: it is fit.
     unfit: str = ""
+    # It is gone, and what ran on it is over; `unfit` says more.
+    lost: bool = False
     # How fast it talks to other devices of its host, by their id: higher is faster, 0 or absent is slowest.
     links: Mapping[str, int] = field(default_factory=dict)
     # For people to look at; no decision rests on them. None where unknown.

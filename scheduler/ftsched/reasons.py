@@ -244,7 +244,7 @@ def _needs(ask: Ask) -> str:
 
 
 def _state(ask: Ask, shown: Sequence[Offer], lacking: Sequence[Offer]) -> str:
-    described = _some([_describe(offer) for offer in lacking], separator="; ")
+    described = _some([describe(offer) for offer in lacking], separator="; ")
     if ask.kind == "cpu":
         return described
     if ask.devices == 1:
@@ -253,7 +253,7 @@ def _state(ask: Ask, shown: Sequence[Offer], lacking: Sequence[Offer]) -> str:
     return f"{ready} {'is' if ready == 1 else 'are'} ready; the best others are {described}"
 
 
-def _describe(offer: Offer) -> str:
+def describe(offer: Offer) -> str:
     """E.g. "GPU 2 with 22.4 GiB free, 9.6 GiB held by pid 4711 (python), not ours"."""
     room = offer.room
     facts = [f"{show_size(room.free_bytes, down=True)} free"]

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ftd.draft import new_id
 from ftd.job import Job
-from ftd.queue import new_id
 from ftd.records import JobState, Reason, ReasonCode
 from ftd.spec import Data, DataSource, JobSpec, TrainingSpec
 

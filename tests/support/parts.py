@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftd.bootstrap import Exit
 from ftd.database import Database
+from ftd.devices import DeviceError
+from ftd.devices.port import Sensors, Stop
+from ftd.draft import draft
 from ftd.intake import Accepted
 from ftd.job import Job
 from ftd.launch import Handle
+from ftd.ledger import Ledger
 from ftd.moves import Prepared
 from ftd.queue import Queue
 from ftd.records import DataReport, MemoryEstimate, Outcome, SplitReport
 from ftd.rundir import RunDirectories
 from ftd.spec import DeviceKind, JobSpec, Resources, TrainingSpec
 from ftd.store import MIGRATIONS, Store
-from ftsched.model import Device
+from ftsched.model import Device, Quota
 
+HALF_LIFE = 1000.0
 ESTIMATE = MemoryEstimate((), 10, 12, "layer", 0.1, 128, "test")
 REPORT = DataReport(train=SplitReport(rows=3, longest_row_tokens=100))
 ON_CPU = TrainingSpec(resources=Resources(device=DeviceKind.CPU))
@@ -28,16 +33,31 @@ PREPARED = Prepared(REPORT, "/prepared/x", ESTIMATE)
 
 
 @asynccontextmanager
-async def opened_queue(root: Path, active_jobs: int = 100) -> AsyncIterator[Queue]:
+async def opened_queue(
+    root: Path,
+    active_jobs: int = 100,
+    quotas: Mapping[str, Quota] | None = None,
+    clock: Callable[[], float] = lambda: 5.0,
+) -> AsyncIterator[Queue]:
     """A queue as a daemon on this state directory has it."""
+    async with opened_database(root) as database:
+        ledger = Ledger(database, HALF_LIFE)
+        queue = Queue(Store(database), RunDirectories(root / "runs"), ledger, active_jobs, quotas or {}, clock)
+        await queue.load()
+        try:
+            yield queue
+        finally:
+            await queue.close()
+
+
+@asynccontextmanager
+async def opened_database(root: Path) -> AsyncIterator[Database]:
+    """The database of a state directory."""
     database = Database(root / "ftd.db", MIGRATIONS)
     await database.open()
-    queue = Queue(Store(database), RunDirectories(root / "runs"), active_jobs, clock=lambda: 5.0)
-    await queue.load()
     try:
-        yield queue
+        yield database
     finally:
-        await queue.close()
         await database.close()
 
 
@@ -51,7 +71,8 @@ async def submit(
 ) -> Job:
     """A job for the CPU that needs `reserve_bytes`."""
     estimate = MemoryEstimate((), reserve_bytes, reserve_bytes, "layer", 0.1, 128, "test")
-    return await queue.submit(spec or JobSpec(), Accepted(name, "default", training, estimate), request_id)
+    accepted = Accepted(name, "default", training, estimate)
+    return await queue.submit(draft(spec or JobSpec(), accepted, queue.runs, 5.0, request_id=request_id))
 
 
 class FakeHandle:
@@ -116,10 +137,26 @@ class FakeInventory:
     devices: tuple[Device, ...]
     source: str = "fake"
     reads: int = 0
+    # What a read raises.
+    error: str = ""
+    report: Callable[[Device], None] = lambda device: None
+    released: list[str] = field(default_factory=list)
 
     def read(self) -> tuple[Device, ...]:
         self.reads += 1
+        if self.error:
+            raise DeviceError(self.error)
         return self.devices
+
+    def sensors(self) -> Mapping[str, Sensors]:
+        return {}
+
+    def watch(self, report: Callable[[Device], None]) -> Stop:
+        self.report = report
+        return lambda: None
+
+    def release(self, device: str) -> None:
+        self.released.append(device)
 
 
 def cpu(total_bytes: int = 100, used_bytes: int = 0) -> Device:

@@ -103,7 +103,9 @@ class DeclaredInventory:
         devices = tuple(_devices(self._gpus()))
         ids = {device.id for device in devices}
         gone = [
-            replace(seen, unfit="it is not in the file any more") for id_, seen in self._seen.items() if id_ not in ids
+            replace(seen, unfit="it is not in the file any more", lost=True)
+            for id_, seen in self._seen.items()
+            if id_ not in ids
         ]
         self._seen = {device.id: device for device in (*devices, *gone)}
         return (*devices, *gone)
@@ -132,7 +134,7 @@ class DeclaredInventory:
 
     def _unfit(self) -> list[Device]:
         try:
-            return [device for device in self.read() if device.unfit]
+            return [device for device in self.read() if device.unfit and not device.lost]
         except DeviceError:
             # Whoever needs the devices meets that himself.
             return []

@@ -8,19 +8,25 @@ from dataclasses import replace
 
 from finetuned.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, training_pb2
 from ftd import wire
-from ftd.dispatch import Dispatcher
+from ftd.admission import Admission
+from ftd.dispatch import Dispatcher, Trial
 from ftd.doorbells import Doorbells
+from ftd.duration import total_steps, total_tokens
 from ftd.errors import InvalidRequest, InvalidSpec, Violation
-from ftd.intake import Accepted, Intake
+from ftd.explain import order_of
 from ftd.job import Job
 from ftd.moves import TERMINAL
+from ftd.outlook import Outlook
 from ftd.queue import Queue
-from ftd.records import JobState, Progress
+from ftd.records import Duration, Forecast, JobState, Progress, Reason, ReasonCode
 from ftd.rundir import RunDirectories
 from ftd.service.errors import Context
 from ftd.service.metrics import StreamLimit
-from ftd.spec import JobSpec
+from ftd.spec import JobSpec, TrainingSpec
 from ftd.store import Filter
+from ftd.world import World
+from ftsched.plan import plan
+from ftsched.verdicts import verdicts
 
 PAGE_SIZE = 50
 LARGEST_PAGE = 500
@@ -36,7 +42,9 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     def __init__(
         self,
         queue: Queue,
-        intake: Intake,
+        admission: Admission,
+        world: World,
+        outlook: Outlook,
         dispatcher: Dispatcher,
         runs: RunDirectories,
         doorbells: Doorbells,
@@ -44,7 +52,9 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         spec_bytes: int,
     ) -> None:
         self._queue = queue
-        self._intake = intake
+        self._admission = admission
+        self._world = world
+        self._outlook = outlook
         self._dispatcher = dispatcher
         self._runs = runs
         self._doorbells = doorbells
@@ -62,8 +72,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         spec = self._read_spec(request.spec)
         job = await self._queue.submitted(request.request_id, spec)
         if job is None:
-            accepted = await self._accept(spec)
-            job = await self._queue.submit(spec, accepted, request.request_id)
+            made = await self._admission.admit(spec, await self._world.devices(), request.request_id)
+            job = await self._queue.submit(made)
         return job_service_pb2.CreateJobResponse(job=await self._show(job))
 
     async def PlanJob(
@@ -73,17 +83,49 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         response = job_service_pb2.PlanJobResponse()
         try:
             spec = self._read_spec(request.spec)
-            accepted = await self._accept(spec)
+            job = await self._admission.admit(spec, await self._world.devices())
         except InvalidSpec as error:
             for violation in error.violations:
                 response.violations.add(field=violation.field, description=violation.description)
             return response
-        response.resolved.CopyFrom(wire.to_proto(accepted.resolved, training_pb2.TrainingSpec))
-        response.estimate.CopyFrom(wire.to_proto(accepted.estimate, job_pb2.MemoryEstimate))
-        trial = await self._dispatcher.rehearse(accepted, spec.priority or 0)
-        response.devices.extend(trial.devices)
-        if trial.reason is not None:
-            response.wait_reason.CopyFrom(wire.to_proto(trial.reason, job_pb2.Reason))
+        response.resolved.CopyFrom(wire.to_proto(job.resolved, training_pb2.TrainingSpec))
+        if job.estimate:
+            response.estimate.CopyFrom(wire.to_proto(job.estimate, job_pb2.MemoryEstimate))
+        response.total_steps = total_steps(job.resolved, job.data)
+        response.tokens = total_tokens(job.resolved, job.data)
+        _fill_trial(response, await self._dispatcher.rehearse(job))
+        return response
+
+    async def ExplainJob(
+        self, request: job_service_pb2.ExplainJobRequest, _context: Context
+    ) -> job_service_pb2.ExplainJobResponse:
+        """Why a job is where it is."""
+        job = await self._queue.find(request.job)
+        response = job_service_pb2.ExplainJobResponse()
+        standing = await self._world.standing()
+        if kept := standing.kept.get(job.id):
+            response.waits_for.extend(kept.waits_for)
+            job = replace(job, reason=kept.reason)
+        snapshot = await self._world.snapshot(standing.ready)
+        waiting = next((each for each in snapshot.waiting if each.job == job.id), None)
+        if waiting is not None:
+            now = self._world.clock()
+            decision = await asyncio.to_thread(plan, snapshot, now)
+            for position, wait in enumerate(decision.waits, start=1):
+                if wait.job == job.id:
+                    response.position = position
+                    response.waits_for.extend(wait.waits_for)
+                    job = replace(job, reason=Reason(ReasonCode(wait.code), wait.message))
+            response.order.extend(order_of(waiting, snapshot, now))
+            for each in verdicts(snapshot, waiting.ask):
+                response.devices.add(device=each.device, label=each.label, fits=each.fits, message=each.message)
+        _fill_times(
+            response,
+            self._outlook.of(job.id) if waiting else None,
+            None if job.state in TERMINAL else self._world.duration(job, snapshot.devices),
+        )
+        response.job.CopyFrom(await self._show(replace(job, transitions=(), resolved=TrainingSpec())))
+        response.job.ClearField("resolved")
         return response
 
     async def GetJob(self, request: job_service_pb2.GetJobRequest, _context: Context) -> job_service_pb2.GetJobResponse:
@@ -182,10 +224,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             raise InvalidSpec([Violation("", f"the spec has {size} bytes; at most {self._spec_bytes} are accepted")])
         return wire.read_spec(message)
 
-    async def _accept(self, spec: JobSpec) -> Accepted:
-        devices = await self._dispatcher.devices()
-        return await asyncio.to_thread(self._intake.accept, spec, devices)
-
     async def _show(self, job: Job, *, full: bool = True) -> job_pb2.Job:
         progress = await self._queue.progress(job)
         return wire.job_to_proto(job, progress, str(self._runs.get(job.id).path), full=full)
@@ -202,6 +240,24 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
 def _moved(shown: tuple[Job, Progress], job: Job, progress: Progress) -> bool:
     return shown[0].revision != job.revision or shown[1] != progress
+
+
+def _fill_trial(response: job_service_pb2.PlanJobResponse, trial: Trial) -> None:
+    response.devices.extend(trial.devices)
+    if trial.reason is not None:
+        response.wait_reason.CopyFrom(wire.to_proto(trial.reason, job_pb2.Reason))
+    _fill_times(response, trial.forecast, trial.duration)
+
+
+def _fill_times(
+    response: job_service_pb2.PlanJobResponse | job_service_pb2.ExplainJobResponse,
+    forecast: Forecast | None,
+    duration: Duration | None,
+) -> None:
+    if forecast is not None:
+        response.forecast.CopyFrom(wire.to_proto(forecast, job_pb2.Forecast))
+    if duration is not None:
+        response.duration.CopyFrom(wire.to_proto(duration, job_pb2.Duration))
 
 
 def _state(number: int) -> JobState:

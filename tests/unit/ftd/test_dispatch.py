@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
-from tests.support.parts import PREPARED, FakeInventory, cpu, opened_queue, submit
+from tests.support.parts import HALF_LIFE, PREPARED, FakeInventory, cpu, opened_database, submit
 
 from ftd.devices import DeviceError
-from ftd.dispatch import DevicePolicy, Dispatcher
+from ftd.dispatch import Dispatcher
+from ftd.draft import draft
 from ftd.errors import DevicesUnreadable
 from ftd.intake import Accepted
 from ftd.job import Job
+from ftd.ledger import Ledger
 from ftd.moves import Ended
+from ftd.outlook import Outlook
+from ftd.quarantine import Quarantine
+from ftd.queue import Queue
 from ftd.records import JobState, MemoryEstimate, Outcome, ReasonCode
-from ftd.spec import DeviceKind, Resources, TrainingSpec
-from ftsched.model import Device
+from ftd.rundir import RunDirectories
+from ftd.spec import DeviceKind, JobSpec, Resources, TrainingSpec
+from ftd.store import Store
+from ftd.world import DevicePolicy, World
+from ftsched.model import Device, Policy
 
 
 class FakeAttempts:
@@ -35,17 +43,40 @@ class FakeAttempts:
         return ()
 
 
+@dataclass
+class Parts:
+    queue: Queue
+    attempts: FakeAttempts
+    inventory: FakeInventory
+    dispatcher: Dispatcher
+    world: World
+    # What time it is.
+    now: list[float]
+
+
 @pytest_asyncio.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[SimpleNamespace]:
-    async with opened_queue(tmp_path) as queue:
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+    now = [9.0]
+
+    def clock() -> float:
+        return now[0]
+
+    async with opened_database(tmp_path) as database, asyncio.TaskGroup() as group:
+        ledger = Ledger(database, HALF_LIFE)
+        runs = RunDirectories(tmp_path / "runs")
+        queue = Queue(Store(database), runs, ledger, 100, {}, clock)
         attempts, inventory = FakeAttempts(), FakeInventory((cpu(),))
-        dispatcher = Dispatcher(queue, attempts, inventory, DevicePolicy(None, 1), clock=lambda: 9.0)  # type: ignore[arg-type]
+        policy = Policy(min_run_seconds=0.0)
+        quarantine, sharing = Quarantine(database), DevicePolicy(None, 1)
+        world = World(queue, attempts, runs, inventory, quarantine, ledger, sharing, policy, clock)  # type: ignore[arg-type]
+        dispatcher = Dispatcher(queue, attempts, world, Outlook(group, clock))  # type: ignore[arg-type]
         task = asyncio.create_task(dispatcher.run())
-        yield SimpleNamespace(queue=queue, attempts=attempts, inventory=inventory, dispatcher=dispatcher)
+        yield Parts(queue, attempts, inventory, dispatcher, world, now)
         task.cancel()
+        await queue.close()
 
 
-async def queued(parts: SimpleNamespace, reserve_bytes: int = 12, priority: int = 0) -> Job:
+async def queued(parts: Parts, reserve_bytes: int = 12, priority: int = 0) -> Job:
     job = await submit(parts.queue)
     estimate = MemoryEstimate((), reserve_bytes, reserve_bytes, "layer", 0.1, 128, "test")
     await parts.queue.update(job.id, priority=priority)
@@ -53,7 +84,7 @@ async def queued(parts: SimpleNamespace, reserve_bytes: int = 12, priority: int 
     return ready
 
 
-async def settled(parts: SimpleNamespace, job: Job) -> Job:
+async def settled(parts: Parts, job: Job) -> Job:
     """The job when the dispatcher has said something of it."""
     async with asyncio.timeout(5):
         while (now := await parts.queue.get(job.id)).reason.code in (ReasonCode.PREPARED, ReasonCode.SUBMITTED):
@@ -62,25 +93,29 @@ async def settled(parts: SimpleNamespace, job: Job) -> Job:
     return answer
 
 
-async def test_a_job_that_fits_is_placed_then_started(parts: SimpleNamespace) -> None:
+async def until(parts: Parts, job: Job, state: JobState) -> Job:
+    async with asyncio.timeout(5):
+        while (now := await parts.queue.get(job.id)).state is not state:
+            await asyncio.sleep(0.01)
+    return now
+
+
+async def test_a_job_that_fits_is_placed_then_started(parts: Parts) -> None:
     job = await settled(parts, await queued(parts))
     assert (job.state, job.attempts[0].devices, job.attempts[0].reserved_bytes) == (JobState.STARTING, ("cpu",), 12)
     await asyncio.sleep(0.05)
-    # No cap on the CPU: the memory is the host's.
     assert parts.attempts.started == [job.id]
 
 
-async def test_the_others_are_told_why_and_start_when_it_is_their_turn(parts: SimpleNamespace) -> None:
+async def test_the_others_are_told_why_and_start_when_it_is_their_turn(parts: Parts) -> None:
     first = await settled(parts, await queued(parts))
     second = await settled(parts, await queued(parts))
     assert (second.state, second.reason.code) == (JobState.QUEUED, ReasonCode.NOT_ENOUGH_FREE_DEVICES)
     await parts.queue.apply(first.id, Ended(Outcome.COMPLETED))
-    async with asyncio.timeout(5):
-        while (await parts.queue.get(second.id)).state is not JobState.STARTING:
-            await asyncio.sleep(0.01)
+    await until(parts, second, JobState.STARTING)
 
 
-async def test_a_cycle_without_news_rests(parts: SimpleNamespace) -> None:
+async def test_a_cycle_without_news_rests(parts: Parts) -> None:
     await settled(parts, await queued(parts))
     await settled(parts, await queued(parts))
     await asyncio.sleep(0.1)
@@ -91,14 +126,14 @@ async def test_a_cycle_without_news_rests(parts: SimpleNamespace) -> None:
     assert parts.inventory.reads == reads
 
 
-async def test_without_waiting_jobs_the_devices_are_left_alone(parts: SimpleNamespace) -> None:
+async def test_without_waiting_jobs_the_devices_are_left_alone(parts: Parts) -> None:
     await submit(parts.queue)
     await asyncio.sleep(0.1)
     assert parts.inventory.reads == 0
 
 
 async def test_devices_that_cannot_be_read_start_nothing_until_they_can(
-    parts: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> tuple[Device, ...]:
         raise DeviceError("the driver is gone")
@@ -108,19 +143,21 @@ async def test_devices_that_cannot_be_read_start_nothing_until_they_can(
         job = await queued(parts)
         await asyncio.sleep(0.1)
         with pytest.raises(DevicesUnreadable):
-            await parts.dispatcher.devices()
-        assert (await parts.queue.get(job.id)).state is JobState.QUEUED
+            await parts.world.devices()
+        told = await settled(parts, job)
+        assert (told.state, told.reason.code) == (JobState.QUEUED, ReasonCode.DEVICE_UNFIT)
     await queued(parts)
-    assert (await settled(parts, job)).state is JobState.STARTING
+    await until(parts, job, JobState.STARTING)
 
 
-async def test_a_rehearsal_says_where_or_why_not_and_changes_nothing(parts: SimpleNamespace) -> None:
+async def test_a_rehearsal_says_where_or_why_not_and_changes_nothing(parts: Parts) -> None:
     training = TrainingSpec(resources=Resources(device=DeviceKind.CPU))
-    small = Accepted("n", "p", training, MemoryEstimate((), 12, 12, "layer", 0.1, 128, "test"))
-    trial = await parts.dispatcher.rehearse(small, 0)
+    accepted = Accepted("n", "p", training, MemoryEstimate((), 12, 12, "layer", 0.1, 128, "test"))
+    small = draft(JobSpec(), accepted, parts.queue.runs, 9.0)
+    trial = await parts.dispatcher.rehearse(small)
     assert (trial.devices, trial.reason) == (("cpu",), None)
     await settled(parts, await queued(parts))
-    trial = await parts.dispatcher.rehearse(small, 0)
+    trial = await parts.dispatcher.rehearse(small)
     assert trial.reason is not None
     assert (trial.devices, trial.reason.code) == ((), ReasonCode.NOT_ENOUGH_FREE_DEVICES)
     assert len(parts.queue.active()) == 1

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from tests.support.parts import ESTIMATE, PREPARED, opened_queue, submit
 
+from ftd.draft import draft, new_id
 from ftd.errors import (
     InvalidRequest,
     InvalidSpec,
@@ -23,7 +24,7 @@ from ftd.errors import (
 from ftd.intake import Accepted
 from ftd.job import Job
 from ftd.moves import Ended, Placed, Waits
-from ftd.queue import Queue, new_id
+from ftd.queue import Queue
 from ftd.records import JobState, Outcome, Progress, Reason, ReasonCode
 from ftd.spec import JobSpec, Output, TrainingSpec
 from ftd.store import Filter
@@ -54,7 +55,7 @@ async def test_a_held_job_waits_for_its_resume(queue: Queue) -> None:
 async def test_the_output_lies_where_the_spec_says(queue: Queue, tmp_path: Path) -> None:
     assert (await submit(queue)).output_path.startswith(str(tmp_path / "runs"))
     training = TrainingSpec(output=Output(path="/out/here"))
-    job = await queue.submit(JobSpec(), Accepted("n", "p", training, ESTIMATE))
+    job = await queue.submit(draft(JobSpec(), Accepted("n", "p", training, ESTIMATE), queue.runs, 5.0))
     assert job.output_path == "/out/here"
 
 

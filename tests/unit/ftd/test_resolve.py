@@ -43,6 +43,7 @@ from ftd.spec import (
     Reward,
     Schedule,
     Sft,
+    Sharing,
     Stage,
     TrainingSpec,
     TrainOn,
@@ -51,6 +52,7 @@ from ftd.spec import (
 from ftd.validate import check
 
 GPU, CPU = DeviceKind.GPU, DeviceKind.CPU
+SHARE = Sharing.SHARE
 SPEC = TrainingSpec(model=Model(path="/m"), data=Data(train=(DataSource("/d/a.jsonl"),)))
 LORA = Lora(
     rank=8, alpha=16.0, dropout=0.0, target_modules=("all-linear",), modules_to_save=(), rslora=False, dora=False
@@ -81,7 +83,7 @@ def test_every_default_of_the_smallest_spec_on_a_gpu() -> None:
         output=Output(),
         stage=Sft(train_on=TrainOn.ASSISTANT),
         method=LORA,
-        resources=Resources(device=GPU, gpus=1),
+        resources=Resources(device=GPU, gpus=1, sharing=SHARE),
         seed=42,
     )
 
@@ -90,7 +92,7 @@ def test_a_cpu_computes_in_fp32_and_keeps_activations() -> None:
     made = resolved(CPU)
     assert made.model.dtype is Dtype.FP32
     assert made.compute == Compute(precision=Dtype.FP32, gradient_checkpointing=False)
-    assert made.resources == Resources(device=CPU)
+    assert made.resources == Resources(device=CPU, sharing=SHARE)
 
 
 @pytest.mark.parametrize("method", [Full(), Freeze()])
@@ -217,7 +219,7 @@ def test_optimizers_without_averages_have_no_betas(name: str) -> None:
 def test_the_global_batch_grows_with_devices_and_micro_batch() -> None:
     made = resolved(batch=Batch(micro_batch=3), resources=Resources(gpus=2))
     assert made.batch == Batch(micro_batch=3, global_batch=48)
-    assert made.resources == Resources(device=GPU, gpus=2)
+    assert made.resources == Resources(device=GPU, gpus=2, sharing=SHARE)
 
 
 def test_evaluation_data_is_evaluated_each_epoch() -> None:
@@ -257,7 +259,7 @@ def test_what_is_given_stays_even_if_it_is_zero() -> None:
         output=Output(path="/out"),
         stage=Sft(train_on=TrainOn.ALL),
         method=Lora(4, 1.0, 0.5, ("q",), ("head",), rslora=True, dora=True),
-        resources=Resources(device=GPU, gpus=2, memory_bytes=10, gpu_uuids=("a", "b")),
+        resources=Resources(device=GPU, gpus=2, memory_bytes=10, gpu_uuids=("a", "b"), sharing=Sharing.EXCLUSIVE),
         seed=0,
     )
     assert resolve(given, GPU, None) == given

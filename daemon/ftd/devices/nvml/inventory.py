@@ -99,10 +99,11 @@ class NvmlInventory:
             try:
                 answered.append(_twice(lambda index=index: self._ask(index)))  # type: ignore[misc]
             except pynvml.NVMLError as error:
-                silent.append(self._silent(self._known(index), str(error)))
+                gpu = self._silent(self._known(index), str(error))
+                silent.append(gpu.having(lost=isinstance(error, pynvml.NVMLError_GpuIsLost)))
         answered = self._linking(answered)
         listed = {gpu.uuid for gpu in (*answered, *silent)}
-        gone = [gpu for uuid, gpu in self._gpus.items() if uuid not in listed]
+        gone = [gpu.having(lost=True) for uuid, gpu in self._gpus.items() if uuid not in listed]
         self._gpus |= {gpu.uuid: gpu for gpu in answered}
         return [*answered, *silent, *(self._silent(gpu, "it is not listed any more") for gpu in gone)]
 
