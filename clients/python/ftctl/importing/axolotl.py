@@ -8,6 +8,7 @@ from typing import Any
 
 from ftctl.importing.dataset_info import ENDINGS
 from ftctl.importing.llamafactory import TABLE as LLAMAFACTORY
+from ftctl.importing.place import tidy
 from ftctl.importing.report import Entry
 from ftctl.importing.rules import (
     Draft,
@@ -68,6 +69,8 @@ def _data(draft: Draft, key: str, value: Any, split: str) -> list[Entry]:
     entries: list[Entry] = []
     sources: list[dict[str, Any]] = []
     items = value if isinstance(value, list) else [value]
+    if not items:
+        raise ValueError("names no data set")
     for index, item in enumerate(items):
         given = {"path": item} if isinstance(item, str) else mapping(item)
         where = f"{key}[{index}]"
@@ -89,7 +92,7 @@ def _files(draft: Draft, given: Mapping[str, Any]) -> list[str]:
         named = [f"{folder}/{name}" if not Path(name).is_absolute() else name for name in named]
     if any(Path(name).suffix.lower() not in ENDINGS for name in named):
         return []
-    return [str(draft.place.find(name) or Path(name).absolute()) for name in named]
+    return [str(draft.place.find(name) or tidy(draft.place.folder / name)) for name in named]
 
 
 def _kind(given: Mapping[str, Any]) -> str:
@@ -322,7 +325,7 @@ TABLE: dict[str, Rule] = {
     "lora_target_linear": Rule(_everything),
     "rl": Rule(_rl),
     "rl_beta": Rule(lambda draft, key, value: write(key, value, "dpo.beta", number(value))),
-    "datasets": Rule(lambda draft, key, value: _data(draft, key, value, "train")),
+    "dataset": Rule(lambda draft, key, value: _data(draft, key, value, "train")),
     "pretraining_dataset": Rule(
         lambda draft, key, value: [write(key, value, "pretrain", {}), *_data(draft, key, value, "train")]
     ),
@@ -343,6 +346,7 @@ TABLE: dict[str, Rule] = {
     "plugins": Rule(_plugins),
 }
 ALIASES = {
+    "datasets": "dataset",
     "base_model": "model_name_or_path",
     "revision_of_model": "model_revision",
     "lora_r": "lora_rank",

@@ -196,7 +196,7 @@ def _part(found: DataSet, name: str, value: Any) -> Entry:
     if name == "file_name":
         if found.path.suffix.lower() not in ENDINGS:
             return refuse(key, value, "is no file that can be read", f"accepted are files in {', '.join(ENDINGS)}")
-        return write(key, value, "data", None, str(found.path))
+        return write(key, value, "path", None, str(found.path))
     if name == "num_samples":
         note = "the first ones; LLaMA-Factory draws them, and repeats rows if there are fewer"
         return write(key, value, "max_samples", None, note)

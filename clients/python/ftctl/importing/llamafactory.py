@@ -10,6 +10,7 @@ from typing import Any
 
 from ftctl.importing import dataset_info
 from ftctl.importing.llamafactory_checks import CHECKS
+from ftctl.importing.place import tidy
 from ftctl.importing.report import Entry
 from ftctl.importing.rules import (
     Draft,
@@ -79,12 +80,15 @@ def _data(draft: Draft, key: str, value: Any, split: str) -> list[Entry]:
     info = dataset_info.load(path, draft.place.look)
     entries: list[Entry] = []
     sources: list[dict[str, Any]] = []
+    if not words(value):
+        raise ValueError("names no data set")
     for name in words(value):
         given = info.sets.get(name)
         if not isinstance(given, Mapping):
             entries.append(refuse(key, value, f"{path} has no data set {name!r}", f"it has {', '.join(info.sets)}"))
             continue
-        found = dataset_info.DataSet(name, given, info.folder / str(given.get("file_name", "")), draft.stage)
+        path_of = tidy(info.folder / str(given.get("file_name", "")))
+        found = dataset_info.DataSet(name, given, path_of, draft.stage)
         made, told = dataset_info.source(found, draft.place, draft.get("max_samples", integer, None))
         sources += [made] if made else []
         entries += told

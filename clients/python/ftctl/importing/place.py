@@ -7,6 +7,7 @@ the ones around it, and the current one. Nothing is written, and no file is open
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Place:
         around = [] if given.is_absolute() else [self.folder, *self.folder.parents, self.current]
         for candidate in [base / given for base in around] or [given]:
             if self.look(candidate) is not None:
-                return candidate
+                return tidy(candidate)
         return None
 
     def columns(self, path: Path) -> set[str] | None:
@@ -47,6 +48,11 @@ class Place:
         except ValueError:
             return None
         return set(row) if isinstance(row, dict) else None
+
+
+def tidy(path: Path) -> Path:
+    """The path without `..` and `.`, by its text alone."""
+    return Path(os.path.normpath(path))
 
 
 def is_hub_id(name: str) -> bool:

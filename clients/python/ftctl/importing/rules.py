@@ -139,7 +139,22 @@ def run(tool: Tool, keys: Mapping[str, Any], place: Place, files: Mapping[str, A
     for key, check in blamed.items():
         if not draft.has(key):
             entries.append(refuse(tool.spelled(key), None, check.why, "change one of them"))
-    return Report(tool.name, in_order(entries), _spec(entries))
+    spec = _spec(entries)
+    entries += _missing(tool, given, spec)
+    return Report(tool.name, in_order(entries), spec)
+
+
+def _missing(tool: Tool, given: Mapping[str, Any], spec: Mapping[str, Any]) -> list[Entry]:
+    """What no training can do without, if the file does not speak of it."""
+    there = {"model_name_or_path": "model" in spec, "dataset": "data" in spec and "train" in spec["data"]}
+    told = {key for key in there if given.get(key) is not None}
+    if given.get("pretraining_dataset") is not None:
+        told.add("dataset")
+    return [
+        refuse(tool.spelled(key), None, "is missing: there is nothing to train", f"--set {tool.spelled(key)}=…")
+        for key in there
+        if not there[key] and key not in told
+    ]
 
 
 def _become(draft: Draft, key: str, value: Any, check: Check | None) -> list[Entry]:
@@ -169,9 +184,10 @@ def _by_default(draft: Draft, key: str, rule: Rule) -> list[Entry]:
         return []
     if isinstance(default, Told):
         return [differ(name, default.theirs, default.field)]
-    return [
+    found = _listed(rule.apply(draft, key, default))
+    return [replace(entry, key=name, value=None) for entry in found if entry.kind is Kind.REFUSED] + [
         replace(entry, key=name, kind=Kind.DEFAULTED, ours=ours(entry.field), text=_and(entry.text, "written out"))
-        for entry in _listed(rule.apply(draft, key, default))
+        for entry in found
         if entry.kind in (Kind.KEPT, Kind.MAPPED)
     ]
 

@@ -13,6 +13,7 @@ from typing import Any
 from ftctl.importing import values
 from ftctl.importing.dataset_info import ENDINGS
 from ftctl.importing.llamafactory import TABLE as LLAMAFACTORY
+from ftctl.importing.place import tidy
 from ftctl.importing.report import Entry
 from ftctl.importing.rules import (
     Draft,
@@ -75,13 +76,15 @@ def _data(draft: Draft, key: str, value: Any, split: str) -> list[Entry]:
     """Local files, each perhaps with the number of its rows: rows.jsonl#500."""
     entries: list[Entry] = []
     sources: list[dict[str, Any]] = []
+    if not words(value):
+        raise ValueError("names no data set")
     for item in words(value):
         name, _, number_of_rows = item.partition("#")
         path = draft.place.find(name)
         if Path(name).suffix.lower() not in ENDINGS:
             entries.append(refuse(key, item, "is not on this host", f"--set {key} to a file ({', '.join(ENDINGS)})"))
             continue
-        source: dict[str, Any] = {"path": str(path or Path(name).absolute()), **_columns(draft, path)}
+        source: dict[str, Any] = {"path": str(path or tidy(draft.place.folder / name)), **_columns(draft, path)}
         if number_of_rows:
             source["max_samples"] = count(number_of_rows)
             entries.append(write(f"{key}#", item, "max_samples", None, "the first rows; ms-swift draws them"))

@@ -1,0 +1,1 @@
+swift infer --adapters output/checkpoint-100 --stream true --temperature 0
