@@ -22,12 +22,13 @@ from ftctl.importing.rules import (
     ignored,
     refuse,
     refused,
+    shuffled,
     to,
     to_adapter,
     with_defaults,
     write,
 )
-from ftctl.importing.trainer import FAMILIES, TRAINER, evaluates
+from ftctl.importing.trainer import FAMILIES, TRAINER, evaluates, packing
 from ftctl.importing.values import count, flag, is_off, mapping, number, text, word, words
 
 ALIGNMENTS = {"dpo": "sigmoid", "ipo": "ipo"}
@@ -73,10 +74,11 @@ def _data(draft: Draft, key: str, value: Any, split: str) -> list[Entry]:
         raise ValueError("names no data set")
     for index, item in enumerate(items):
         given = {"path": item} if isinstance(item, str) else mapping(item)
-        where = f"{key}[{index}]"
+        where = f"{draft.tool.spelled(key)}[{index}]"
         files = _files(draft, given)
         if not files:
-            instead = f"download it, and give its file ({', '.join(ENDINGS)}): --set {key}.{index}.path=FILE"
+            place = f"{draft.tool.spelled(key)}.{index}.path"
+            instead = f"download it, and give its file ({', '.join(ENDINGS)}): --set {place}=FILE"
             entries.append(refuse(f"{where}.path", given.get("path"), "is not on this host", instead))
         made = _shape(draft, given)
         sources += [{"path": path, **made} for path in files]
@@ -246,12 +248,6 @@ def _train_on(draft: Draft, key: str, value: Any) -> Entry:
     return write(key, value, "sft.train_on", "all") if flag(value) else ignore(key, value, "as here")
 
 
-def _packing(draft: Draft, key: str, value: Any) -> Entry:
-    if draft.stage == "dpo" and flag(value):
-        return refuse(key, value, "pairs cannot be packed", "leave it out")
-    return write(key, value, "data.packing", flag(value), "rows of one packed sequence see each other here")
-
-
 def _attention(name: str) -> Rule:
     def apply(draft: Draft, key: str, value: Any) -> Entry:
         return write(key, value, "model.attention", name) if flag(value) else ignore(key, value, "off")
@@ -274,12 +270,12 @@ def _special(draft: Draft, key: str, value: Any) -> Entry:
 
 
 _SAME = (
-    "dataset_prepared_path dataset_processes shuffle_merged_datasets dataset_keep_in_memory pad_to_sequence_len "
+    "dataset_prepared_path dataset_processes dataset_keep_in_memory pad_to_sequence_len "
     "eval_sample_packing sample_packing_group_size sample_packing_bin_size multipack_real_batches "
     "sample_packing_eff_est batch_flattening strict tokenizer_type model_type tokenizer_use_fast tokenizer_legacy "
     "is_llama_derived_model is_mistral_derived_model is_falcon_derived_model is_qwen_derived_model "
     "flash_attn_cross_entropy flash_attn_rms_norm flash_attn_fuse_qkv flash_attn_fuse_mlp lora_mlp_kernel "
-    "lora_qkv_kernel lora_o_kernel output_dir auto_resume_from_checkpoints eval_table_size eval_max_new_tokens "
+    "lora_qkv_kernel lora_o_kernel auto_resume_from_checkpoints eval_table_size eval_max_new_tokens "
     "loss_watchdog_threshold loss_watchdog_patience gc_steps debug use_wandb use_mlflow use_comet use_tensorboard "
     "lora_on_cpu hf_use_auth_token push_dataset_to_hub device world_size local_rank profiler_steps float32 "
     "low_cpu_mem_usage gpu_memory_limit max_prompt_len lora_fan_in_fan_out pretrain_multipack_buffer_size "
@@ -333,7 +329,7 @@ TABLE: dict[str, Rule] = {
     "val_size": LLAMAFACTORY["val_size"],
     "sequence_len": to("data.max_length", count, default=512),
     "excess_length_strategy": choice("data.long_rows", _LONG, "this way to shorten rows", default="drop"),
-    "sample_packing": Rule(_packing),
+    "sample_packing": Rule(packing),
     "train_on_inputs": Rule(_train_on),
     "chat_template": Rule(_template),
     "chat_template_jinja": Rule(_jinja),
@@ -344,6 +340,8 @@ TABLE: dict[str, Rule] = {
     "sdp_attention": _attention("sdpa"),
     "eager_attention": _attention("eager"),
     "plugins": Rule(_plugins),
+    "output_dir": LLAMAFACTORY["output_dir"],
+    "shuffle_merged_datasets": shuffled(),
 }
 ALIASES = {
     "datasets": "dataset",
@@ -362,6 +360,7 @@ ALIASES = {
     "val_set_size": "val_size",
     "test_datasets": "eval_dataset",
     "dpo_beta": "rl_beta",
+    "eval_strategy": "eval_strategy",
     "evaluation_strategy": "eval_strategy",
 }
 _FAMILIES: dict[str, Rule] = {

@@ -336,7 +336,7 @@ _FAMILIES: dict[str, Rule] = {
     "fp8_": ignored("fp8 is not used"),
     "$": ignored("how the tool is launched, not what it trains"),
 }
-ALIASES = {"evaluation_strategy": "eval_strategy"}
+ALIASES = {"eval_strategy": "eval_strategy", "evaluation_strategy": "eval_strategy"}
 
 LLAMAFACTORY = Tool(
     "llamafactory", "LLaMA-Factory", TABLE, stage, method, aliases=ALIASES, families=_FAMILIES, checks=CHECKS

@@ -276,6 +276,11 @@ def refused(why: str, instead: str, unless: Callable[[Any], bool] = values.is_of
     return Rule(apply)
 
 
+def shuffled() -> Rule:
+    """Rows are always shuffled, by the seed."""
+    return refused("rows are shuffled by the seed", "set it to true", lambda value: not values.is_off(value))
+
+
 def choice(path: str, known: Mapping[str, Any], what: str, *, default: Any = None) -> Rule:
     """One of some names goes to a field by its name here; the others are refused."""
 

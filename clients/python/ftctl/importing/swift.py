@@ -26,11 +26,12 @@ from ftctl.importing.rules import (
     ignored,
     refuse,
     refused,
+    shuffled,
     to,
     with_defaults,
     write,
 )
-from ftctl.importing.trainer import FAMILIES, TRAINER
+from ftctl.importing.trainer import FAMILIES, TRAINER, packing
 from ftctl.importing.values import count, flag, number, text, word, words
 
 STAGES = {"pt": "pretrain", "sft": "sft"}
@@ -159,10 +160,10 @@ def _attention(draft: Draft, key: str, value: Any) -> Entry:
     return choice("model.attention", names, "this attention").apply(draft, key, value)  # type: ignore[return-value]
 
 
-def _packing(draft: Draft, key: str, value: Any) -> Entry:
-    if draft.stage == "dpo" and flag(value):
-        return refuse(key, value, "pairs cannot be packed", "leave it out")
-    return write(key, value, "data.packing", flag(value), "rows of one packed sequence see each other here")
+def _chat(draft: Draft, key: str, value: Any) -> Entry:
+    if flag(value) != (draft.stage == "pretrain"):
+        return ignore(key, value, "as here")
+    return refuse(key, value, f"{draft.stage} renders rows as it always does", "leave it out")
 
 
 _WEIGHTS = ("tokens have no weights of their own", "use default, last_round or all")
@@ -171,10 +172,10 @@ _SAME = (
     "padding_free use_logits_to_keep dataset_num_proc load_from_cache_file lazy_tokenize download_mode strict "
     "shuffle_buffer_size add_version check_model create_checkpoint_symlink use_hf hub_token custom_dataset_info "
     "model_type model_author model_name packing_num_proc acc_strategy use_flash_ckpt ignore_args_error load_args "
-    "load_data_args val_dataset_shuffle dataset_shuffle train_dataloader_shuffle padding_side tuner_backend "
+    "load_data_args val_dataset_shuffle padding_side tuner_backend "
     "max_new_tokens temperature top_k top_p num_beams stream merge_lora max_shard_size safe_serialization use_ray "
-    "template_backend response_prefix agent_template remove_unused_columns output_dir logging_nan_inf_filter "
-    "bnb_4bit_quant_storage bnb_4bit_compute_dtype lora_dtype lisa_step_interval use_chat_template norm_bbox "
+    "template_backend response_prefix agent_template remove_unused_columns logging_nan_inf_filter "
+    "bnb_4bit_quant_storage bnb_4bit_compute_dtype lora_dtype lisa_step_interval norm_bbox "
     "freeze_vit freeze_aligner max_pixels vit_gradient_checkpointing vit_lr aligner_lr eval_limit max_model_len"
 )
 _OFF = (
@@ -214,7 +215,7 @@ TABLE: dict[str, Rule] = {
     "columns": Rule(_renamed),
     "cutoff_len": to("data.max_length", count, default=Told("the model's own limit", "data.max_length")),
     "truncation_strategy": choice("data.long_rows", _LONG, "this way to shorten rows", default="delete"),
-    "packing": Rule(_packing),
+    "packing": Rule(packing),
     "template": LLAMAFACTORY["template"],
     "loss_scale": Rule(_loss_scale),
     "torch_dtype": Rule(_dtype, default=Told("the format the model was saved in", "model.dtype")),
@@ -227,6 +228,10 @@ TABLE: dict[str, Rule] = {
     "init_weights": refused("other starts of an adapter are not there yet", "use true", lambda v: word(v) == "true"),
     "beta": Rule(_beta),
     "loss_type": Rule(_loss),
+    "output_dir": LLAMAFACTORY["output_dir"],
+    "dataset_shuffle": shuffled(),
+    "train_dataloader_shuffle": shuffled(),
+    "use_chat_template": Rule(_chat),
     "$NNODES": LLAMAFACTORY["$NNODES"],
 }
 ALIASES = {
@@ -246,6 +251,7 @@ ALIASES = {
     "bnb_4bit_quant_type": "quantization_type",
     "bnb_4bit_use_double_quant": "double_quantization",
     "interleave_probs": "interleave_prob",
+    "eval_strategy": "eval_strategy",
     "evaluation_strategy": "eval_strategy",
 }
 _FAMILIES: dict[str, Rule] = {

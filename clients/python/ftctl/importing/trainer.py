@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftctl.importing.place import is_hub_id
-from ftctl.importing.report import Entry
+from ftctl.importing.report import Entry, Kind
 from ftctl.importing.rules import (
     Draft,
     Rule,
@@ -137,6 +137,16 @@ def _adam(path: str) -> Rule:
         return write(key, value, path, float(number(value)))
 
     return Rule(apply)
+
+
+def packing(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
+    """Rows joined to long sequences, which their tool keeps apart in the attention."""
+    if draft.stage == "dpo" and flag(value):
+        return refuse(key, value, "pairs cannot be packed", "leave it out")
+    packed = write(key, value, "data.packing", flag(value))
+    theirs, here = "rows of one sequence do not see each other", "they do"
+    apart = Entry(key, theirs, Kind.DEFAULTED, "data.packing", ours=here, text="set it to false to keep them apart")
+    return [packed, apart] if flag(value) else packed
 
 
 def evaluates(draft: Draft) -> bool:

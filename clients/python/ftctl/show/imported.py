@@ -50,7 +50,7 @@ def _left(entry: Entry) -> str:
 
 def _right(entry: Entry) -> str:
     if entry.kind is Kind.DEFAULTED:
-        written = f"{entry.field} = {_shown(entry.new)}" if entry.new is not None else entry.field
+        written = f"{entry.field} = {_shown(entry.new)}" if entry.new not in (None, {}) else entry.field
         return f"→ {written}; here: {_shown(entry.ours)}{_behind(entry.text)}"
     if entry.field:
         written = f"{entry.field}: {_shown(entry.new)}" if entry.new not in (None, {}) else entry.field
