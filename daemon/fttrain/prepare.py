@@ -18,15 +18,19 @@ from fttrain.data.limits import TooLong, fitted
 from fttrain.data.problems import BadRow, counted, listed, refused
 from fttrain.data.rows import RowWriter
 from fttrain.data.sources import DROPPED_SHOWN, Source
-from fttrain.data.tokens import Tokens, load_tokenizer, transformers_without_torch
+from fttrain.data.tokens import IdPair, Tokens, load_tokenizer, transformers_without_torch
 from fttrain.failure import Refused
 from fttrain.report import Report
 
 _TOKENIZER_PATTERNS = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 _STAGE_TAKES = {
-    "sft": "alpaca, sharegpt, messages, prompt_completion or text",
-    "pretrain": "text",
-    "dpo": "preference",
+    "sft": ("alpaca", "sharegpt", "messages", "prompt_completion", "text"),
+    "pretrain": ("text",),
+    "reward": ("preference",),
+    "dpo": ("preference",),
+    "kto": ("kto",),
+    "orpo": ("preference",),
+    "cpo": ("preference",),
 }
 
 
@@ -92,12 +96,14 @@ def prepare(bootstrap: trainer_pb2.Bootstrap, report: Report, *, without_torch: 
 
 def _check(spec: training_pb2.TrainingSpec, sources: list[Source], report: Report) -> None:
     """Settles each source's format and counts its rows."""
+    stage = str(spec.WhichOneof("stage"))
+    taken = _STAGE_TAKES[stage]
     for source in sources:
-        source.tell()
-        stage = spec.WhichOneof("stage") or "sft"
-        if source.layout.name not in _STAGE_TAKES[stage]:
+        source.tell(taken)
+        if source.layout.name not in taken:
+            accepted = " or ".join(filter(None, (", ".join(taken[:-1]), taken[-1])))
             raise refused(
-                f"{source.where} holds {source.layout.name} rows; the stage {stage} takes {_STAGE_TAKES[stage]}",
+                f"{source.where} holds {source.layout.name} rows; the stage {stage} takes {accepted}",
                 "set another stage, or give rows of such a format",
             )
         if not source.spec.format:
@@ -121,7 +127,7 @@ class _Preparation:
         self._sources = sources
         self._tokens = tokens
         self._meter = Meter(report, event_pb2.PHASE_TOKENIZING, sum(source.report.rows_read for source in sources))
-        self._pairs = spec.WhichOneof("stage") == "dpo"
+        self._stage = str(spec.WhichOneof("stage"))
         self._pack_to = spec.data.max_length if spec.data.packing else None
         self._folder = folder
 
@@ -129,11 +135,11 @@ class _Preparation:
         """Writes the splits below the folder and tells what went in."""
         training = [source for source in self._sources if source.field.startswith("data.train")]
         evaluating = self._sources[len(training) :]
-        train = RowWriter(self._folder / "train", pairs=self._pairs, pack_to=self._pack_to)
+        train = RowWriter(self._folder / "train", self._stage, pack_to=self._pack_to)
         held_out = None
         if evaluating or self._data.eval_split:
             # The trainer packs no evaluation rows: their losses stay those of the rows as given.
-            held_out = RowWriter(self._folder / "eval", pairs=self._pairs)
+            held_out = RowWriter(self._folder / "eval", self._stage)
         held = iter(choice.held_back(sum(s.usable for s in training), self._data.eval_split, f"{self._seed}/eval"))
         for source in training:
             self._write(source, train, held_out, islice(held, source.usable))
@@ -166,8 +172,9 @@ class _Preparation:
                 source.drop(number, str(bad))
             else:
                 source.report.rows_used += 1
+                written = row.whole() if self._stage == "reward" and isinstance(row, IdPair) else row
                 for _ in range(1 if aside else copies):
-                    (held_out if aside and held_out else seen).add(row, measures)
+                    (held_out if aside and held_out else seen).add(written, measures)
         if too_long:
             limit, rows = self._data.max_length, listed(map(str, too_long))
             raise refused(

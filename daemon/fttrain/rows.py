@@ -16,7 +16,14 @@ from finetuned.v1 import data_report_pb2, event_pb2
 from fttrain.failure import Refused
 
 # Of a pair, both answers are padded to the longer one.
-_LENGTHS = (("input_ids",), ("prompt_ids", "chosen_ids"), ("prompt_ids", "rejected_ids"))
+_LENGTHS = (
+    ("input_ids",),
+    ("prompt_ids", "completion_ids"),
+    ("prompt_ids", "chosen_ids"),
+    ("prompt_ids", "rejected_ids"),
+    ("chosen_ids",),
+    ("rejected_ids",),
+)
 _ROWS_AT_ONCE = 10_000
 
 
@@ -24,7 +31,8 @@ _ROWS_AT_ONCE = 10_000
 class Rows:
     """Training and evaluation rows with the report of the preparation.
 
-    Columns are `input_ids` and `labels` (-100: not trained), for dpo `prompt_ids`, `chosen_ids` and `rejected_ids`.
+    Columns are `input_ids` and `labels` (-100: not trained); of pairs `prompt_ids`, `chosen_ids` and `rejected_ids`,
+    for reward without `prompt_ids`, as the prompt stands in both; for kto `prompt_ids`, `completion_ids` and `label`.
     """
 
     train: Dataset

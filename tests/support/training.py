@@ -49,7 +49,11 @@ LORA = 'rank: 8 alpha: 16 dropout: 0 target_modules: "all-linear" rslora: false 
 STAGES = {
     "sft": "sft { train_on: TRAIN_ON_ASSISTANT }",
     "pretrain": "pretrain {}",
-    "dpo": "dpo { beta: 0.1 loss: DPO_LOSS_SIGMOID label_smoothing: 0 }",
+    "dpo": "dpo { beta: 0.1 loss: DPO_LOSS_SIGMOID ld_alpha: 1 }",
+    "reward": "reward { center_coefficient: 0 }",
+    "kto": "kto { beta: 0.1 desirable_weight: 1 undesirable_weight: 1 }",
+    "orpo": "orpo { beta: 0.1 }",
+    "cpo": "cpo { beta: 0.1 loss: CPO_LOSS_SIGMOID label_smoothing: 0 nll_weight: 1 }",
 }
 METHODS = {
     "lora": f"lora {{ {LORA} }}",
@@ -127,7 +131,24 @@ def preference_rows(tokenizer: Any) -> list[dict[str, list[int]]]:
     return rows
 
 
-def prepare(folder: Path, rows: Sequence[dict[str, list[int]]], evaluation: Sequence[Any] = ()) -> Path:
+def whole_rows(tokenizer: Any) -> list[dict[str, list[int]]]:
+    """The same pairs as two conversations each."""
+    return [
+        {name: row["prompt_ids"] + row[name] for name in ("chosen_ids", "rejected_ids")}
+        for row in preference_rows(tokenizer)
+    ]
+
+
+def labelled_rows(tokenizer: Any) -> list[dict[str, Any]]:
+    """The same answers one by one, each with a label."""
+    return [
+        {"prompt_ids": row["prompt_ids"], "completion_ids": row[name], "label": name == "chosen_ids"}
+        for row in preference_rows(tokenizer)
+        for name in ("chosen_ids", "rejected_ids")
+    ]
+
+
+def prepare(folder: Path, rows: Sequence[dict[str, Any]], evaluation: Sequence[Any] = ()) -> Path:
     """Saves rows as the preparation does and returns the folder."""
     from datasets import Dataset
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from finetuned.v1 import training_pb2
-from fttrain.data.forms import Chat, Form, Message, Pair, Plain, Tools
+from fttrain.data.forms import Chat, Form, Labelled, Message, Pair, Plain, Tools
 from fttrain.data.problems import BadRow, kind, listed, nearest
 from fttrain.data.turns import chat, checked, conversation, declared, decoded, message, with_system
 
@@ -60,6 +60,18 @@ class Fields:
         """A string; empty where the row has none."""
         return self.text(field) if self.has(field) else ""
 
+    def flag(self, field: str) -> bool:
+        """True or false; in a CSV file, where every value is a string, one of these words."""
+        value = self.value(field)
+        known = {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else value
+        if not isinstance(known, bool):
+            raise BadRow(f"column {self.column(field)!r} is {kind(value)}; accepted is true or false")
+        return known
+
+    def tools(self) -> Tools | None:
+        """The functions that the row declares."""
+        return declared(self.value("tools") if self.has("tools") else None)
+
     def turns(self, field: str) -> tuple[list[Message], frozenset[int]]:
         """The turns of a conversation, and the indices of the muted ones."""
         return conversation(self.value(field), self.column(field), self._names.get("role"), self._names.get("content"))
@@ -97,9 +109,30 @@ def _preference(row: Fields) -> Pair:
         raise BadRow("chosen and rejected are the same; there is nothing to prefer")
     if isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str):
         return Pair(prompt, chosen, rejected)
-    return _turn_pair(
-        prompt, _as_turns(chosen), _as_turns(rejected), declared(row.value("tools") if row.has("tools") else None)
-    )
+    return _turn_pair(prompt, _as_turns(chosen), _as_turns(rejected), row.tools())
+
+
+def _kto(row: Fields) -> Labelled:
+    label = row.flag("label")
+    prompt, completion = _prompt_and_answer(row)
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return Labelled(prompt, completion, label)
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    completion = _as_turns(completion)
+    checked([*prompt, *completion])
+    return Labelled(prompt, completion, label, row.tools())
+
+
+def _prompt_and_answer(row: Fields) -> tuple[list[Message] | str, list[Message] | str]:
+    if row.has("completion"):
+        return _prompt(row), _answer(row, "completion")
+    if row.has("output"):
+        return _asked(row), [{"role": "assistant", "content": row.filled("output")}]
+    if row.has("messages"):
+        messages = with_system(row.turns("messages")[0], row.text_or_empty("system"))
+        return messages[:-1], messages[-1:]
+    raise BadRow("the row has no answer; accepted is completion, output, messages or conversations")
 
 
 def _prompt(row: Fields) -> list[Message] | str:
@@ -171,6 +204,8 @@ class Layout:
     read: Callable[[Fields], Form]
     # The file's usual name for the field `messages`.
     turns_column: str = "messages"
+    # What other rows may have too: told by its columns only where the stage trains on such rows.
+    told_where_taken: bool = False
 
     def names(self, columns: Mapping[str, str], found: Collection[str]) -> dict[str, str]:
         """What the file calls each field: as the spec says, else the usual name. `found`: the file's columns."""
@@ -191,6 +226,14 @@ LAYOUTS: dict[Format, Layout] = {
         ("prompt", "messages", "instruction", "input", "system", "history", "role", "content"),
         _preference,
         "conversations",
+    ),
+    training_pb2.FORMAT_KTO: Layout(
+        "kto",
+        ("label",),
+        ("prompt", "completion", "messages", "instruction", "input", "output", "system", "history", "role", "content"),
+        _kto,
+        "conversations",
+        told_where_taken=True,
     ),
     training_pb2.FORMAT_SHAREGPT: Layout(
         "sharegpt", ("messages",), ("role", "content", "system"), _turns, "conversations"

@@ -1,4 +1,4 @@
-"""The three shapes a row is brought into before it is tokenised, whatever it came in. Nothing here decides anything."""
+"""The four shapes a row is brought into before it is tokenised, whatever it came in. Nothing here decides anything."""
 
 from __future__ import annotations
 
@@ -38,4 +38,14 @@ class Pair:
     tools: Tools | None = None
 
 
-Form = Chat | Plain | Pair
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One answer to a prompt, and whether it is a good one. Both are turns, or both are plain text."""
+
+    prompt: list[Message] | str
+    completion: list[Message] | str
+    label: bool
+    tools: Tools | None = None
+
+
+Form = Chat | Plain | Pair | Labelled

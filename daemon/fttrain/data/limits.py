@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from finetuned.v1 import training_pb2
 from fttrain.data.problems import BadRow
-from fttrain.data.tokens import NOT_TRAINED, Example, IdPair
+from fttrain.data.tokens import NOT_TRAINED, Example, IdAnswer, IdPair
+
+Row = Example | IdPair | IdAnswer
 
 
 class TooLong(BadRow):
@@ -23,9 +25,7 @@ class Measures:
     truncated: bool
 
 
-def fitted(
-    row: Example | IdPair, limit: int, policy: training_pb2.LongRows.ValueType
-) -> tuple[Example | IdPair, Measures]:
+def fitted(row: Row, limit: int, policy: training_pb2.LongRows.ValueType) -> tuple[Row, Measures]:
     """The row as it is trained on, and its measures. Raises BadRow when it is left out."""
     length = _longest(row)
     truncated = length > limit
@@ -37,25 +37,32 @@ def fitted(
     if not trained:
         where = f"its first {limit} tokens (data.max_length)" if truncated else "it"
         raise BadRow(f"no token of {where} is trained on")
-    tokens = len(row.input_ids) if isinstance(row, Example) else 2 * len(row.prompt_ids) + trained
-    return row, Measures(_longest(row), tokens, trained, truncated)
+    longest = _longest(row)
+    tokens = 2 * len(row.prompt_ids) + trained if isinstance(row, IdPair) else longest
+    return row, Measures(longest, tokens, trained, truncated)
 
 
-def _longest(row: Example | IdPair) -> int:
+def _longest(row: Row) -> int:
     if isinstance(row, Example):
         return len(row.input_ids)
+    if isinstance(row, IdAnswer):
+        return len(row.prompt_ids) + len(row.completion_ids)
     return len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids))
 
 
-def _cut(row: Example | IdPair, limit: int) -> Example | IdPair:
+def _cut(row: Row, limit: int) -> Row:
     if isinstance(row, Example):
         return Example(row.input_ids[:limit], row.labels[:limit])
     room = max(0, limit - len(row.prompt_ids))
+    if isinstance(row, IdAnswer):
+        return IdAnswer(row.prompt_ids, row.completion_ids[:room], row.label)
     return IdPair(row.prompt_ids, row.chosen_ids[:room], row.rejected_ids[:room])
 
 
-def _trained(row: Example | IdPair) -> int:
-    """Tokens the loss is computed on. The first token of a sequence is predicted by nothing."""
+def _trained(row: Row) -> int:
+    """Tokens the loss is computed on; of preferences, the answers'. The first of a sequence is predicted by nothing."""
     if isinstance(row, Example):
         return sum(label != NOT_TRAINED for label in row.labels[1:])
+    if isinstance(row, IdAnswer):
+        return len(row.completion_ids)
     return len(row.chosen_ids) + len(row.rejected_ids) if row.chosen_ids and row.rejected_ids else 0

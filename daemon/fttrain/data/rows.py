@@ -1,7 +1,6 @@
 """Writes prepared rows into a `datasets` folder as they come and counts what goes in.
 
-The columns are those TRL's collators take: input_ids and labels, or prompt_ids, chosen_ids and rejected_ids. It must
-never hold more than one batch of rows.
+The columns are those that TRL's collator of the stage takes. It must never hold more than one batch of rows.
 """
 
 from __future__ import annotations
@@ -13,10 +12,20 @@ from pathlib import Path
 
 from finetuned.v1 import data_report_pb2
 from fttrain.data.limits import Measures
-from fttrain.data.tokens import Example, IdPair
+from fttrain.data.tokens import Example, IdAnswer, IdPair, WholePair
 
 _SEQUENCE = ("input_ids", "labels")
 _PAIR = ("prompt_ids", "chosen_ids", "rejected_ids")
+_FLAGS = ("label",)
+COLUMNS = {
+    "sft": _SEQUENCE,
+    "pretrain": _SEQUENCE,
+    "reward": ("chosen_ids", "rejected_ids"),
+    "dpo": _PAIR,
+    "kto": ("prompt_ids", "completion_ids", "label"),
+    "orpo": _PAIR,
+    "cpo": _PAIR,
+}
 # TRL packs what one call of datasets' map sees, by default this many rows.
 _PACKED_TOGETHER = 1000
 
@@ -24,7 +33,7 @@ _PACKED_TOGETHER = 1000
 class RowWriter:
     """One split. `report` counts the rows added so far."""
 
-    def __init__(self, folder: Path, *, pairs: bool, pack_to: int | None = None) -> None:
+    def __init__(self, folder: Path, stage: str, *, pack_to: int | None = None) -> None:
         # Loaded here: most of a second that bad input must not wait for.
         from datasets import Features, List, Value
         from datasets.arrow_writer import ArrowWriter
@@ -32,13 +41,13 @@ class RowWriter:
         self.report = data_report_pb2.SplitReport()
         self._folder = folder
         self._stream = folder.with_suffix(".arrow")
-        self._columns = _PAIR if pairs else _SEQUENCE
+        self._columns = COLUMNS[stage]
         self._pack_to = pack_to
         self._lengths = array("i")
-        features = Features({name: List(Value("int32")) for name in self._columns})
-        self._writer = ArrowWriter(path=str(self._stream), features=features)
+        kinds = {name: Value("bool") if name in _FLAGS else List(Value("int32")) for name in self._columns}
+        self._writer = ArrowWriter(path=str(self._stream), features=Features(kinds))
 
-    def add(self, row: Example | IdPair, measures: Measures) -> None:
+    def add(self, row: Example | IdPair | WholePair | IdAnswer, measures: Measures) -> None:
         """Adds a row at the end."""
         self._writer.write({name: getattr(row, name) for name in self._columns})
         self._lengths.append(measures.longest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,11 @@ class Source:
         """The format's layout; known once `tell` was called."""
         return LAYOUTS[self.report.format]
 
-    def tell(self) -> None:
-        """Settles the format and the column names from the spec and the first rows. Raises Refused."""
+    def tell(self, taken: Collection[str]) -> None:
+        """Settles the format and the column names from the spec and the first rows. Raises Refused.
+
+        `taken`: names of the formats that the stage trains on.
+        """
         rows = islice(read_rows(self.path, self.where), _LOOKED_AT)
         found = list(dict.fromkeys(str(column) for _, row in rows if isinstance(row, dict) for column in row))
         columns = {name.name: value for name, value in self.spec.columns.ListFields()}
@@ -71,7 +74,7 @@ class Source:
                     f"it has {listed(found)}{nearest(column, found)}",
                     f"set {self.field}.columns.{name} to one of them",
                 )
-        self.report.format = self.spec.format or self._told_by(columns, found)
+        self.report.format = self.spec.format or self._told_by(columns, found, taken)
         unused = [name for name in columns if name not in (*self.layout.required, *self.layout.optional)]
         if unused:
             raise refused(
@@ -141,14 +144,15 @@ class Source:
             raise BadRow("the row has more cells than the file has columns")
         return self.layout.read(Fields(row, self._names))
 
-    def _told_by(self, columns: Mapping[str, str], found: list[str]) -> Format:
-        for format_, layout in LAYOUTS.items():
+    def _told_by(self, columns: Mapping[str, str], found: list[str], taken: Collection[str]) -> Format:
+        tried = {f: layout for f, layout in LAYOUTS.items() if layout.name in taken or not layout.told_where_taken}
+        for format_, layout in tried.items():
             if not layout.missing(columns, found):
                 return format_
-        known = sorted({name for layout in LAYOUTS.values() for name in (*layout.required, layout.turns_column)})
+        known = sorted({name for layout in tried.values() for name in (*layout.required, layout.turns_column)})
         unknown = [name for name in found if name not in known]
         likely = next((f"{like} by {name!r}" for name in unknown if (like := nearest(name, known))), "")
-        accepted = "; ".join(f"{layout.name} ({', '.join(layout.missing({}, ()))})" for layout in LAYOUTS.values())
+        accepted = "; ".join(f"{layout.name} ({', '.join(layout.missing({}, ()))})" for layout in tried.values())
         raise refused(
             f"{self.where}: no format is told by its columns {listed(found)}{likely}; accepted are {accepted}",
             f"rename the columns, or name them in {self.field}.columns",

@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from finetuned.v1 import event_pb2, training_pb2
-from fttrain.data.forms import Chat, Form, Message, Pair, Plain, Tools
+from fttrain.data.forms import Chat, Form, Labelled, Message, Pair, Plain, Tools
 from fttrain.data.masks import answer_spans, tokens_of
 from fttrain.data.problems import BadRow, refused
 from fttrain.failure import Refused
@@ -44,6 +44,27 @@ class IdPair:
     chosen_ids: list[int]
     rejected_ids: list[int]
 
+    def whole(self) -> WholePair:
+        """The same as two conversations."""
+        return WholePair(self.prompt_ids + self.chosen_ids, self.prompt_ids + self.rejected_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class WholePair:
+    """A preference pair that is judged as a whole: the prompt stands in both."""
+
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class IdAnswer:
+    """An answer with its end of turn, and whether it is a good one."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    label: bool
+
 
 class Tokens:
     """A tokenizer with a chat template (None: the tokenizer's own) and the turns to train on."""
@@ -55,17 +76,19 @@ class Tokens:
 
     def need_template(self, form: Form, where: str) -> None:
         """Raises Refused, naming the source, when the row is a conversation and there is no template to render it."""
-        has_turns = isinstance(form, Chat) or (isinstance(form, Pair) and isinstance(form.prompt, list))
+        has_turns = isinstance(form, Chat) or (isinstance(form, Pair | Labelled) and isinstance(form.prompt, list))
         if has_turns and not (self._template or self._tokenizer.chat_template):
             raise refused(
                 f"{where} holds conversations, and the model's tokenizer has no chat template to render them with",
                 "set data.chat_template_path, use the model's instruct version, or give prompt_completion or text rows",
             )
 
-    def encode(self, form: Form) -> Example | IdPair:
+    def encode(self, form: Form) -> Example | IdPair | IdAnswer:
         """A row as ids. Raises BadRow when the template cannot render it or its answers cannot be found."""
         if isinstance(form, Pair):
             return self._pair(form)
+        if isinstance(form, Labelled):
+            return self._labelled(form)
         return self._chat(form) if isinstance(form, Chat) else self._plain(form)
 
     def _plain(self, row: Plain) -> Example:
@@ -109,24 +132,27 @@ class Tokens:
             raise BadRow(f"the chat template marks {len(spans)} answers in a row with {len(turns)}")
         return list(encoding["input_ids"]), dict(zip(turns, spans, strict=True))
 
+    def _labelled(self, row: Labelled) -> IdAnswer:
+        prompt, whole = self._prompt_and_answers(row.prompt, [row.completion], row.tools)
+        shared = _common(prompt, whole)
+        return IdAnswer(prompt[:shared], whole[shared:], row.label)
+
     def _pair(self, row: Pair) -> IdPair:
-        prompt, chosen, rejected = (self._ids(text, special=special)[0] for text, special in self._pair_texts(row))
+        prompt, chosen, rejected = self._prompt_and_answers(row.prompt, [row.chosen, row.rejected], row.tools)
         # Where the three part, which is not always the prompt's end: a token can span it.
         shared = min(_common(prompt, chosen), _common(prompt, rejected))
         return IdPair(prompt[:shared], chosen[shared:], rejected[shared:])
 
-    def _pair_texts(self, row: Pair) -> list[tuple[str, bool]]:
-        if isinstance(row.prompt, str):
-            return [
-                (row.prompt, True),
-                (self._ended(f"{row.prompt}{row.chosen}"), True),
-                (self._ended(f"{row.prompt}{row.rejected}"), True),
-            ]
-        whole = ([*row.prompt, *answer] for answer in (row.chosen, row.rejected) if isinstance(answer, list))
-        return [
-            (self._render(row.prompt, row.tools, answer=True), False),
-            *((self._render(messages, row.tools), False) for messages in whole),
-        ]
+    def _prompt_and_answers(
+        self, prompt: list[Message] | str, answers: Sequence[list[Message] | str], tools: Tools | None
+    ) -> list[list[int]]:
+        """Ids of the prompt, and of it together with each answer."""
+        if isinstance(prompt, str):
+            texts = [prompt, *(self._ended(f"{prompt}{answer}") for answer in answers)]
+            return [self._ids(text, special=True)[0] for text in texts]
+        whole = ([*prompt, *answer] for answer in answers if isinstance(answer, list))
+        texts = [self._render(prompt, tools, answer=True), *(self._render(messages, tools) for messages in whole)]
+        return [self._ids(text, special=False)[0] for text in texts]
 
     def _ended(self, text: str) -> str:
         end: str = self._tokenizer.eos_token

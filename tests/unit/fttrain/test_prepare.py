@@ -14,7 +14,17 @@ import pytest
 from google.protobuf import json_format
 from tests.support.models import smol_nano  # noqa: F401
 from tests.support.preparation import ROWS, jsonl, order, prepared, rows_of
-from tests.support.training import QUESTIONS, REJECTED, events, of_kind, preference_rows, sft_rows, text_rows
+from tests.support.training import (
+    QUESTIONS,
+    REJECTED,
+    events,
+    labelled_rows,
+    of_kind,
+    preference_rows,
+    sft_rows,
+    text_rows,
+    whole_rows,
+)
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
@@ -174,7 +184,27 @@ def test_pairs_are_prepared_for_dpo(model: Path, tmp_path: Path) -> None:
     assert result.data.train.rows == 2
 
 
-@pytest.mark.parametrize(("stage", "expected"), [("sft", sft_rows), ("pretrain", text_rows), ("dpo", preference_rows)])
+def test_answers_with_a_label_are_prepared_for_kto(model: Path, tmp_path: Path) -> None:
+    result = prepared(order(model, tmp_path, ROWS / "kto.jsonl", stage="kto"))
+    assert rows_of(result).column_names == ["prompt_ids", "completion_ids", "label"]
+    assert rows_of(result)["label"] == [True, False]
+    assert [(row.row, row.reason) for row in result.data.dropped] == [
+        (3, "column 'label' is a string; accepted is true or false")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("sft", sft_rows),
+        ("pretrain", text_rows),
+        ("dpo", preference_rows),
+        ("orpo", preference_rows),
+        ("cpo", preference_rows),
+        ("reward", whole_rows),
+        ("kto", labelled_rows),
+    ],
+)
 def test_the_ids_are_those_of_the_tokenizer_and_template_alone(
     model: Path, tmp_path: Path, stage: str, expected: Any
 ) -> None:
@@ -183,9 +213,14 @@ def test_the_ids_are_those_of_the_tokenizer_and_template_alone(
     rows = {
         "sft": [{"instruction": question, "output": answer} for question, answer in QUESTIONS],
         "pretrain": [{"text": f"{question} {answer}"} for question, answer in QUESTIONS],
-        "dpo": [{"instruction": question, "chosen": answer, "rejected": REJECTED} for question, answer in QUESTIONS],
+        "kto": [
+            {"instruction": question, "output": text, "label": text == answer}
+            for question, answer in QUESTIONS
+            for text in (answer, REJECTED)
+        ],
     }
-    result = prepared(order(model, tmp_path, jsonl(tmp_path / "a.jsonl", rows[stage]), stage=stage))
+    pairs = [{"instruction": question, "chosen": answer, "rejected": REJECTED} for question, answer in QUESTIONS]
+    result = prepared(order(model, tmp_path, jsonl(tmp_path / "a.jsonl", rows.get(stage, pairs)), stage=stage))
     assert rows_of(result).to_list() == expected(AutoTokenizer.from_pretrained(model))
 
 
@@ -220,6 +255,8 @@ def refusal_of_template(message: trainer_pb2.Bootstrap) -> str:
     [
         ("dpo", "alpaca.jsonl", "alpaca.jsonl holds alpaca rows; the stage dpo takes preference"),
         ("pretrain", "alpaca.jsonl", "alpaca.jsonl holds alpaca rows; the stage pretrain takes text"),
+        ("kto", "preference_turns.jsonl", "preference_turns.jsonl holds preference rows; the stage kto takes kto"),
+        ("reward", "alpaca.jsonl", "alpaca.jsonl holds alpaca rows; the stage reward takes preference"),
         ("sft", "preference_turns.jsonl", "preference_turns.jsonl holds preference rows; the stage sft takes alpaca"),
     ],
 )
@@ -310,6 +347,9 @@ def test_bad_input_is_told_before_any_library_is_loaded(model: Path, tmp_path: P
         ("glaive_toolcall_en_demo.json", "sft", 300, None),
         ("openai_messages_en.jsonl", "sft", 200, 200),
         ("kto_en_demo.json", "sft", 300, 300),
+        ("kto_en_demo.json", "kto", 300, 300),
+        ("dpo_en_demo.json", "reward", 300, 300),
+        ("dpo_en_demo.json", "orpo", 300, 300),
         ("dpo_en_demo.json", "dpo", 300, 300),
         ("dpo_alpaca_pairs_en.json", "dpo", 60, 60),
         ("pt_c4_demo_100.jsonl", "pretrain", 100, 100),

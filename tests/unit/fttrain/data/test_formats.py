@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from tests.support.preparation import ROWS, jsonl
 
 from finetuned.v1 import training_pb2
-from fttrain.data.forms import Chat, Form, Pair, Plain
+from fttrain.data.forms import Chat, Form, Labelled, Pair, Plain
 from fttrain.data.sources import Source
 from fttrain.failure import Refused
 
@@ -18,26 +19,26 @@ def source(path: Path, **fields: Any) -> Source:
     return Source(training_pb2.DataSource(path=str(path), **fields), "data.train[0]", 0)
 
 
-def read(path: Path, **fields: Any) -> tuple[str, list[Form], list[tuple[int, str]]]:
+def read(path: Path, taken: Collection[str] = (), **fields: Any) -> tuple[str, list[Form], list[tuple[int, str]]]:
     """The format's name, the usable rows and the dropped ones."""
     it = source(path, **fields)
-    it.tell()
+    it.tell(taken)
     it.check(lambda: None)
     forms = [form for _, form in it.forms(lambda: None)]
     assert it.report.rows_read == it.usable + it.report.rows_dropped
     return it.layout.name, forms, [(row.row, row.reason) for row in it.dropped]
 
 
-def reason(tmp_path: Path, row: Any, **fields: Any) -> str:
+def reason(tmp_path: Path, row: Any, taken: Collection[str] = (), **fields: Any) -> str:
     """Why a row is left out, beside a good one of the same format."""
     good = {
         "messages": [HELLO, {"role": "assistant", "content": "Hi."}],
         "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}],
         "instruction": "a", "output": "b", "text": "a",
-        "prompt": "a", "completion": "b", "chosen": "b", "rejected": "c",
+        "prompt": "a", "completion": "b", "chosen": "b", "rejected": "c", "label": True,
     }  # fmt: skip
     columns = row if isinstance(row, dict) else ["text"]
-    _, forms, dropped = read(jsonl(tmp_path / "rows.jsonl", [{k: good.get(k) for k in columns}, row]), **fields)
+    _, forms, dropped = read(jsonl(tmp_path / "rows.jsonl", [{k: good.get(k) for k in columns}, row]), taken, **fields)
     assert len(forms) == 1
     ((number, text),) = dropped
     assert number == 2
@@ -197,6 +198,54 @@ def test_a_file_without_a_usable_row_is_refused(tmp_path: Path, lines: list[Any]
     assert refusal(jsonl(tmp_path / "a.jsonl", lines)) == message
 
 
+ANSWERED = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "form"),
+    [
+        ({"messages": ANSWERED, "label": True}, Labelled(ANSWERED[:1], ANSWERED[1:], True)),
+        (
+            {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "label": False},
+            Labelled(ANSWERED[:1], ANSWERED[1:], False),
+        ),
+        ({"instruction": "a", "output": "b", "label": True}, Labelled(ANSWERED[:1], ANSWERED[1:], True)),
+        ({"prompt": "a", "completion": "b", "label": False}, Labelled("a", "b", False)),
+        ({"prompt": ANSWERED[:1], "completion": "b", "label": True}, Labelled(ANSWERED[:1], ANSWERED[1:], True)),
+        ({"prompt": "a", "completion": ANSWERED[1:], "label": True}, Labelled(ANSWERED[:1], ANSWERED[1:], True)),
+    ],
+    ids=["messages", "conversations", "alpaca", "text", "turns and text", "text and turns"],
+)
+def test_answers_with_a_label(tmp_path: Path, row: dict[str, Any], form: Labelled) -> None:
+    assert read(jsonl(tmp_path / "a.jsonl", [row]), ("kto",)) == ("kto", [form], [])
+
+
+def test_labels_in_a_csv_file_are_words(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,completion,good\na,b,True\na,c,false\na,d,maybe\n")
+    columns = training_pb2.Columns(label="good")
+    name, forms, dropped = read(tmp_path / "a.csv", ("kto",), columns=columns)
+    assert (name, forms) == ("kto", [Labelled("a", "b", True), Labelled("a", "c", False)])
+    assert dropped == [(3, "column 'good' is a string; accepted is true or false")]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "a", "completion": "b", "label": 1}, "column 'label' is a number; accepted is true or false"),
+        ({"prompt": "a", "completion": "b", "label": None}, "column 'label' is null"),
+        ({"messages": ANSWERED[:1], "label": True}, "the last turn is the user's; accepted is one of the assistant"),
+        ({"prompt": "a", "label": True, "completion": None}, "the row has no answer; accepted is completion, output, "),
+    ],
+)
+def test_a_label_without_sense_is_told(tmp_path: Path, row: dict[str, Any], expected: str) -> None:
+    assert reason(tmp_path, row, ("kto",)).startswith(expected)
+
+
+def test_a_label_is_only_told_where_the_stage_trains_on_such_rows(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": "spam"}])
+    assert read(path, ("text",))[0] == "text"
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"data\.train\[0\]: gone\.jsonl cannot be read: No such file or directory"):
         source(tmp_path / "gone.jsonl")
@@ -204,7 +253,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_between_the_readings_is_refused(tmp_path: Path) -> None:
     it = source(jsonl(tmp_path / "a.jsonl", [{"text": "a"}]))
-    it.tell()
+    it.tell(())
     it.check(lambda: None)
     jsonl(tmp_path / "a.jsonl", [{"text": "b"}, {"text": "c"}])
     with pytest.raises(Refused, match="changed while it was read"):

@@ -5,7 +5,7 @@ import pytest
 from finetuned.v1 import training_pb2
 from fttrain.data.limits import Measures, TooLong, fitted
 from fttrain.data.problems import BadRow
-from fttrain.data.tokens import Example, IdPair
+from fttrain.data.tokens import Example, IdAnswer, IdPair
 
 LONG = Example([1, 2, 3, 4], [-100, -100, 3, 4])
 
@@ -45,3 +45,12 @@ def test_of_a_pair_both_answers_are_cut_and_the_prompt_counts_twice() -> None:
     assert measures == Measures(4, 7, 3, truncated=True)
     with pytest.raises(BadRow, match="no token"):
         fitted(pair, 2, training_pb2.LONG_ROWS_TRUNCATE)
+
+
+def test_of_an_answer_the_end_is_cut() -> None:
+    answer = IdAnswer([1, 2], [3, 4, 5], label=False)
+    row, measures = fitted(answer, 4, training_pb2.LONG_ROWS_TRUNCATE)
+    assert row == IdAnswer([1, 2], [3, 4], label=False)
+    assert measures == Measures(4, 4, 2, truncated=True)
+    with pytest.raises(BadRow, match="no token"):
+        fitted(answer, 2, training_pb2.LONG_ROWS_TRUNCATE)

@@ -9,11 +9,11 @@ from trl import pack_dataset
 
 from fttrain.data.limits import Measures
 from fttrain.data.rows import RowWriter, packed
-from fttrain.data.tokens import Example, IdPair
+from fttrain.data.tokens import Example, IdAnswer, IdPair
 
 
 def test_rows_are_counted_and_can_be_loaded(tmp_path: Path) -> None:
-    writer = RowWriter(tmp_path / "train", pairs=False)
+    writer = RowWriter(tmp_path / "train", "sft")
     writer.add(Example([1, 2], [-100, 2]), Measures(2, 2, 1, truncated=False))
     writer.add(Example([1, 2, 3], [-100, 2, 3]), Measures(3, 3, 2, truncated=True))
     writer.close()
@@ -26,10 +26,29 @@ def test_rows_are_counted_and_can_be_loaded(tmp_path: Path) -> None:
 
 
 def test_pairs_have_the_columns_of_the_preference_collator(tmp_path: Path) -> None:
-    writer = RowWriter(tmp_path / "train", pairs=True)
+    writer = RowWriter(tmp_path / "train", "dpo")
     writer.add(IdPair([1], [2], [3, 4]), Measures(3, 5, 3, truncated=False))
     writer.close()
     assert load_from_disk(str(tmp_path / "train"))[0] == {"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [3, 4]}
+
+
+def test_a_reward_model_sees_whole_conversations(tmp_path: Path) -> None:
+    writer = RowWriter(tmp_path / "train", "reward")
+    writer.add(IdPair([1], [2], [3, 4]).whole(), Measures(3, 5, 3, truncated=False))
+    writer.close()
+    assert load_from_disk(str(tmp_path / "train"))[0] == {"chosen_ids": [1, 2], "rejected_ids": [1, 3, 4]}
+
+
+def test_labels_stay_true_or_false(tmp_path: Path) -> None:
+    writer = RowWriter(tmp_path / "train", "kto")
+    for label in (True, False):
+        writer.add(IdAnswer([1], [2, 3], label), Measures(3, 3, 2, truncated=False))
+    writer.close()
+    assert load_from_disk(str(tmp_path / "train"))[:] == {
+        "prompt_ids": [[1], [1]],
+        "completion_ids": [[2, 3], [2, 3]],
+        "label": [True, False],
+    }
 
 
 @settings(max_examples=25, deadline=None)

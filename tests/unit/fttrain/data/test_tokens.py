@@ -13,9 +13,9 @@ from tests.support.preparation import trained
 from tests.support.tokens import byte_tokenizer, template
 
 from finetuned.v1 import training_pb2
-from fttrain.data.forms import Chat, Message, Pair, Plain
+from fttrain.data.forms import Chat, Labelled, Message, Pair, Plain
 from fttrain.data.problems import BadRow
-from fttrain.data.tokens import Example, IdPair, Tokens, load_tokenizer
+from fttrain.data.tokens import Example, IdAnswer, IdPair, Tokens, load_tokenizer
 from fttrain.failure import Refused
 
 ASSISTANT = training_pb2.TRAIN_ON_ASSISTANT
@@ -185,6 +185,21 @@ def test_a_pair_shares_its_prompt(nano: Any) -> None:
         " blue<|im_end|>",
         " green<|im_end|>",
     ]
+
+
+def test_an_answer_is_parted_from_its_prompt_as_one_of_a_pair(nano: Any) -> None:
+    tokens = Tokens(nano, None, ASSISTANT)
+    pair = tokens.encode(Pair(TALK[:1], [TALK[1]], [{"role": "assistant", "content": "384,000 km."}]))
+    assert isinstance(pair, IdPair)
+    answer = tokens.encode(Labelled(TALK[:1], [TALK[1]], label=False))
+    whole = pair.whole()
+    assert isinstance(answer, IdAnswer)
+    assert answer.prompt_ids + answer.completion_ids == whole.chosen_ids
+    assert nano.decode(answer.completion_ids) == "384,400 km.<|im_end|>\n"
+    assert answer.label is False
+    plain = tokens.encode(Labelled("The sky is", " blue", label=True))
+    assert isinstance(plain, IdAnswer)
+    assert [nano.decode(ids) for ids in (plain.prompt_ids, plain.completion_ids)] == ["The sky is", " blue<|im_end|>"]
 
 
 def test_without_a_chat_template_conversations_are_refused_with_what_to_do() -> None:
