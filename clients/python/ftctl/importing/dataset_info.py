@@ -171,8 +171,8 @@ def _entries(found: DataSet, place: Place) -> Iterator[Entry]:
             yield _part(found, name, value)
     yield from _read_by_mistake(found, place.columns(found.path))
     if found.path.name == "identity.json" and "{{name}}" in (place.look(found.path) or ""):
-        where = found.key("file_name")
-        yield refuse(where, found.path.name, "its rows hold {{name}} and {{author}}", "replace them in a copy")
+        note = "its rows hold {{name}} and {{author}}, and are trained on like this; replace them in a copy"
+        yield write(found.key("rows"), found.path.name, "path", None, note)
 
 
 def _of_the_set(found: DataSet) -> Iterator[Entry]:
