@@ -35,6 +35,8 @@ _PHRASES = (
     ("CUBLAS_STATUS_ALLOC_FAILED", event_pb2.FAILURE_CLASS_OUT_OF_GPU_MEMORY),
     ("DefaultCPUAllocator: can't allocate memory", event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY),
     ("DefaultCPUAllocator: not enough memory", event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY),
+    ("std::bad_alloc", event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY),
+    ("Cannot allocate memory", event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY),
     ("No space left on device", event_pb2.FAILURE_CLASS_DISK_FULL),
     ("PytorchStreamWriter failed writing file", event_pb2.FAILURE_CLASS_DISK_FULL),
     ("Timed out waiting", event_pb2.FAILURE_CLASS_COLLECTIVE_TIMEOUT),
@@ -87,6 +89,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _class_of(error: BaseException) -> event_pb2.FailureClass.ValueType | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return event_pb2.FAILURE_CLASS_DISK_FULL
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY
     for base in type(error).__mro__:
         if base.__name__ in _TYPES:
             return _TYPES[base.__name__]

@@ -23,6 +23,7 @@ from google.protobuf import json_format
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2
 from fttrain import procs
+from fttrain.cgroup import Group
 from fttrain.files import write_message
 from fttrain.journal import JournalDamaged, JournalWriter
 from fttrain.logs import LineSplitter, Log
@@ -37,6 +38,10 @@ _LONGEST_WORD = 4 << 20
 _RESERVE = ".reserve"
 _RESERVE_BYTES = 1 << 16
 _PIPE_BYTES = 1 << 18
+_UNBOUNDED = (
+    "the host's memory is not bounded for this attempt: the daemon may not divide its control group. "
+    "A service of systemd with DelegateSubgroup=daemon may"
+)
 
 
 class Rank:
@@ -67,6 +72,7 @@ class Keeper:
         self._ranks: list[Rank] = []
         self._selector = selectors.DefaultSelector()
         self._log = Log(JournalWriter(self._run / "logs.journal"), bootstrap.attempt, _LOG_BYTES)
+        self._group = self._make_group()
         # What is done when, soonest first; filled by a stop request or a failure.
         self._escalation: list[tuple[float, Callable[[], None]]] = []
         self._stopping = False
@@ -112,7 +118,7 @@ class Keeper:
         }
         stdin = os.memfd_create("bootstrap")
         try:
-            os.pwrite(stdin, self._bootstrap.SerializeToString(), 0)
+            os.pwrite(stdin, self._for_ranks.SerializeToString(), 0)
             return subprocess.Popen(  # noqa: S603 - an argument list from the host's configuration, no shell
                 list(self._bootstrap.rank_command),
                 stdin=stdin,
@@ -123,7 +129,7 @@ class Keeper:
                 env=environment,
                 cwd=self._run,
                 start_new_session=True,
-                preexec_fn=_prologue(os.getpid()),
+                preexec_fn=_prologue(os.getpid(), self._group),
             )
         finally:
             os.close(stdin)
@@ -242,9 +248,13 @@ class Keeper:
         (self._folder / _RESERVE).unlink(missing_ok=True)
         if failure is None:
             ranks = [rank.ended for rank in self._ranks if rank.ended is not None]
-            ended = judge(ranks, self._newest_checkpoint(), disk_full=full)
+            hit = self._group is not None and self._group.ran_out()
+            cap = self._bootstrap.host_cap_bytes if hit else 0
+            ended = judge(ranks, self._newest_checkpoint(), disk_full=full, host_cap_bytes=cap)
         else:
             ended = event_pb2.AttemptEnded(outcome=event_pb2.OUTCOME_FAILED, failure=failure)
+        if self._group is not None:
+            self._group.remove()
         self._append(ended)
         self._sync()
         word = trainer_pb2.AttemptExit(ended=ended)
@@ -277,16 +287,36 @@ class Keeper:
                 newest, name = int(step), manifest.parent.name
         return name
 
+    @property
+    def _for_ranks(self) -> trainer_pb2.Bootstrap:
+        """What the ranks are told: those that have no group to bound them bound themselves, as far as they can."""
+        message = trainer_pb2.Bootstrap()
+        message.CopyFrom(self._bootstrap)
+        if self._group is not None:
+            message.host_cap_bytes = 0
+        return message
+
+    def _make_group(self) -> Group | None:
+        cap = self._bootstrap.host_cap_bytes
+        if not cap:
+            return None
+        group = Group.make(f"job-{self._bootstrap.job_id}-{self._bootstrap.attempt}", cap)
+        if group is None and any(self._bootstrap.device_ids):
+            self._log.write(-1, _UNBOUNDED)
+        return group
+
     def _reserve(self) -> None:
         with contextlib.suppress(OSError), (self._folder / _RESERVE).open("xb") as file:
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
 
 
-def _prologue(keeper: int) -> Callable[[], None]:
+def _prologue(keeper: int, group: Group | None) -> Callable[[], None]:
     """What a rank does between fork and exec."""
 
     def prologue() -> None:
         procs.die_with(keeper)
+        if group is not None:
+            group.enter()
         # A request to stop that comes before the rank listens must not kill it: stop.json tells it later.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         # When the host runs out of memory, the kernel should take a trainer rather than the daemon.

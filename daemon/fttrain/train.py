@@ -26,9 +26,11 @@ def body(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankRe
     set_environment(bootstrap)
     # These tell the authors of libraries about each other; a job's log is read by its owner.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    from fttrain.machine import told_as_too_little
     from fttrain.recipe import train
 
-    return train(bootstrap, report)
+    with told_as_too_little(bootstrap):
+        return train(bootstrap, report)
 
 
 def set_environment(bootstrap: trainer_pb2.Bootstrap) -> None:
@@ -42,6 +44,8 @@ def set_environment(bootstrap: trainer_pb2.Bootstrap) -> None:
         TQDM_DISABLE="1",
         # Rows are tokenised already, and the warning about forks would fill the log.
         TOKENIZERS_PARALLELISM="false",
+        # The job says itself which trainers are.
+        TRL_EXPERIMENTAL_SILENCE="1",
     )
     if bootstrap.threads:
         os.environ.update(OMP_NUM_THREADS=str(bootstrap.threads), MKL_NUM_THREADS=str(bootstrap.threads))

@@ -32,8 +32,14 @@ class Ended(NamedTuple):
         return self.time if self.result is None else self.result.time.ToNanoseconds() / 1e9
 
 
-def judge(ranks: Sequence[Ended], checkpoint: str, *, disk_full: bool) -> event_pb2.AttemptEnded:
-    """The verdict over all ranks. `checkpoint` counts where no rank named one; `disk_full` explains a silent exit."""
+def judge(
+    ranks: Sequence[Ended], checkpoint: str, *, disk_full: bool, host_cap_bytes: int = 0
+) -> event_pb2.AttemptEnded:
+    """The verdict over all ranks.
+
+    `checkpoint` counts where no rank named one; `disk_full` explains a silent exit, `host_cap_bytes` a SIGKILL: it is
+    the bound on the host's memory if the kernel has killed a rank for it, else 0.
+    """
     words = [rank.result for rank in ranks if rank.result is not None]
     ended = event_pb2.AttemptEnded(
         checkpoint=next((word.checkpoint for word in words if word.checkpoint), checkpoint),
@@ -43,7 +49,7 @@ def judge(ranks: Sequence[Ended], checkpoint: str, *, disk_full: bool) -> event_
     failed = sorted((rank for rank in ranks if rank.failed), key=lambda rank: rank.failure_time)
     if failed:
         ended.outcome = event_pb2.OUTCOME_FAILED
-        ended.failure.CopyFrom(_failure(failed[0], disk_full=disk_full))
+        ended.failure.CopyFrom(_failure(failed[0], disk_full=disk_full, host_cap_bytes=host_cap_bytes))
     # Rank 0 writes the output: what it completed is complete.
     elif any(word.rank == 0 and word.outcome == event_pb2.OUTCOME_COMPLETED for word in words):
         ended.outcome = event_pb2.OUTCOME_COMPLETED
@@ -52,7 +58,7 @@ def judge(ranks: Sequence[Ended], checkpoint: str, *, disk_full: bool) -> event_
     return ended
 
 
-def _failure(first: Ended, *, disk_full: bool) -> event_pb2.Failure:
+def _failure(first: Ended, *, disk_full: bool, host_cap_bytes: int) -> event_pb2.Failure:
     if first.result is not None:
         failure = event_pb2.Failure()
         failure.CopyFrom(first.result.failure)
@@ -60,6 +66,13 @@ def _failure(first: Ended, *, disk_full: bool) -> event_pb2.Failure:
         # A failure always has a class: the daemon acts on it.
         failure.failure_class = failure.failure_class or event_pb2.FAILURE_CLASS_INTERNAL
         return failure
+    if host_cap_bytes and first.status == -signal.SIGKILL:
+        return event_pb2.Failure(
+            failure_class=event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY,
+            message=f"rank {first.rank} needed more than the {host_cap_bytes / 2**30:.1f} GiB reserved on the host",
+            advice="lower batch.micro_batch or data.max_length, or use a smaller model",
+            rank=first.rank,
+        )
     if first.status < 0:
         return event_pb2.Failure(
             failure_class=event_pb2.FAILURE_CLASS_WORKER_KILLED,
