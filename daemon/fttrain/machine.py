@@ -53,7 +53,7 @@ def _bound_host_memory(cap_bytes: int) -> None:
 
 
 def allocator_share(cap_bytes: int, total_bytes: int) -> float:
-    """The share of a GPU's memory that torch's allocator may take: it recycles before it grows beyond, and then fails."""
+    """The share of a GPU that torch's allocator may take: it recycles before it grows beyond, and then fails."""
     return min(1.0, cap_bytes / total_bytes)
 
 
