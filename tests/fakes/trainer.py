@@ -10,6 +10,10 @@ file it trains 5 quick steps. Keys, all optional, those marked * also below "pre
     ignore_sigterm false *         needs SIGKILL                ignore_stop false *   needs SIGTERM
     stubborn_children false *      leaves a child in a session of its own that ignores SIGTERM, and its orphan
     print_lines 0, print_bytes 20 * lines it prints at each step
+    fits -1                        largest micro-batch that does not run out of memory at oom_at
+    peak_bytes                     what it says it has held at most
+
+A trial takes 3 steps and keeps nothing, as a real one.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from finetuned.trainer.v1 import trainer_pb2
-from finetuned.v1 import data_report_pb2, event_pb2
+from finetuned.v1 import data_report_pb2, event_pb2, training_pb2
 from fttrain import manifest, rank
 from fttrain.failure import Refused
 from fttrain.report import Report
@@ -49,6 +53,13 @@ class Fake:
         if self.mine and script.get("stubborn_children"):
             subprocess.Popen([sys.executable, "-c", ORPHAN], start_new_session=True)
 
+    @property
+    def out_of_memory(self) -> event_pb2.FailureClass.ValueType:
+        """The class of what runs out where it trains."""
+        if self.bootstrap.spec.resources.device == training_pb2.DEVICE_KIND_CPU:
+            return event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY
+        return event_pb2.FAILURE_CLASS_OUT_OF_GPU_MEMORY
+
     def at(self, key: str, step: int) -> bool:
         """Whether the script wants `key` at this step of this rank."""
         return self.mine and self.script.get(key) == step
@@ -56,8 +67,8 @@ class Fake:
     def misbehave(self, step: int) -> None:
         if self.at("fail_at", step):
             raise RuntimeError(f"the script says to fail at step {step}")
-        if self.at("oom_at", step):
-            raise Refused(event_pb2.FAILURE_CLASS_OUT_OF_GPU_MEMORY, f"out of memory at step {step}")
+        if self.at("oom_at", step) and self.bootstrap.spec.batch.micro_batch > self.script.get("fits", -1):
+            raise Refused(self.out_of_memory, f"out of memory at step {step}")
         if self.at("die_without_goodbye", step):
             os._exit(3)
         if self.at("kill_at", step):
@@ -77,6 +88,7 @@ class Fake:
         self.misbehave(step)
         self.tokens += 128
         seconds = time.perf_counter() - begin
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self.report.step(
             event_pb2.StepMetrics(
                 step=step,
@@ -87,7 +99,7 @@ class Fake:
                 tokens=self.tokens,
                 tokens_per_second=128 / max(seconds, 1e-6),
                 step_seconds=seconds,
-                peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                peak_memory_bytes=self.script.get("peak_bytes", own),
             )
         )
 
@@ -142,6 +154,15 @@ def train(fake: Fake) -> trainer_pb2.RankResult:
     return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
 
 
+def try_out(fake: Fake) -> trainer_pb2.RankResult:
+    fake.report.notice("trying out")
+    for step in range(1, 4):
+        fake.step(step)
+        if fake.stop_asked():
+            return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
+    return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
+
+
 def prepare(fake: Fake) -> trainer_pb2.RankResult:
     fake.report.phase(event_pb2.PHASE_TOKENIZING, 0.0)
     for step in range(1, int(fake.script.get("steps", 1)) + 1):
@@ -163,7 +184,8 @@ def body(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankRe
     script = json.loads(path.read_text()) if path.exists() else {}
     if bootstrap.attempt == 0:
         return prepare(Fake(bootstrap, report, script.get("prepare", {})))
-    return train(Fake(bootstrap, report, script))
+    fake = Fake(bootstrap, report, script)
+    return try_out(fake) if bootstrap.probe else train(fake)
 
 
 if __name__ == "__main__":
