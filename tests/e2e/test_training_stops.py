@@ -180,3 +180,46 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class StopsEvaluating(Report):
+    """Asks this process to stop as soon as an evaluation has said a word."""
+
+    def __init__(self, journal: JournalWriter, attempt: int, request: Path) -> None:
+        super().__init__(journal, attempt)
+        self._request = request
+
+    def phase(self, phase: event_pb2.Phase.ValueType, fraction: float | None = None) -> None:
+        super().phase(phase, fraction)
+        if phase == event_pb2.PHASE_EVALUATING and not stops.asked:
+            write_message(self._request, trainer_pb2.StopRequest(save=True))
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("last", [2, 4], ids=["after the last step", "before it"])
+def test_a_stop_is_heard_between_the_batches_of_an_evaluation(
+    last: int, smol_nano: Path, rows: dict[str, Path], tmp_path: Path
+) -> None:
+    """The step before it is done and saved; what follows is what an undisturbed run does."""
+    from fttrain.recipe import train as body
+
+    changes = (
+        f"schedule {{ max_steps: {last} }} optimizer {{ learning_rate: 5e-4 }} "
+        "evaluation { cadence: CADENCE_STEPS every_steps: 2 micro_batch: 1 } "
+    )
+    spec = support.resolved_spec(smol_nano, changes=changes)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(support.bootstrap(whole, spec, rows["sft"]))
+    message = support.bootstrap(cut, spec, rows["sft"])
+    stops.watch(cut / "attempts" / "1" / "stop.json")
+    with JournalWriter(cut / "events.journal") as journal:
+        result = body(message, StopsEvaluating(journal, 1, cut / "attempts" / "1" / "stop.json"))
+    assert result.outcome == event_pb2.OUTCOME_STOPPED
+    assert not list(support.of_kind(support.events(cut), "evaluation"))
+    assert manifest.verify(cut / "checkpoints" / "checkpoint-2").step == 2
+    assert not (cut / "output").exists()
+
+    stops.watch(tmp_path / "none.json")
+    train(support.bootstrap(cut, spec, rows["sft"], attempt=2, resume_from="checkpoint-2"))
+    assert [step.step for step in steps(cut)] == list(range(1, last + 1))
+    assert losses(cut) == pytest.approx(losses(whole), rel=1e-6)
