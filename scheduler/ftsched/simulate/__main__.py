@@ -18,9 +18,11 @@ from pathlib import Path
 
 from ftsched.model import Policy
 from ftsched.simulate import estimates, ours
+from ftsched.simulate.boards import NAMES, new_board
 from ftsched.simulate.cluster import Cluster, count_only, first_node, fullest_node
 from ftsched.simulate.engine import Outcome, Rules, Run, Scheduler, simulate
-from ftsched.simulate.formats import MILLI, BadTrace, format_of, read_jobs
+from ftsched.simulate.formats import MILLI, BadTrace, format_of, read_jobs, read_nodes, read_pods
+from ftsched.simulate.pack import pack
 from ftsched.simulate.policies import KNOWING, ORDERS
 from ftsched.simulate.queue import ListScheduler
 from ftsched.simulate.report import JOB_COLUMNS, job_rows, summary
@@ -58,7 +60,17 @@ def _parser() -> argparse.ArgumentParser:
     jct.add_argument("--seed", type=int, default=1, help="of the errors of the estimates")
     jct.add_argument("--jobs-out", type=Path, metavar="FILE", help="one CSV row for each job")
     jct.add_argument("--timed", action="store_true", help="measure the plan, too")
+    _add_pack(commands.add_parser("pack", help="how much of a cluster the pods of a list can use"))
     return parser
+
+
+def _add_pack(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_pack)
+    parser.add_argument("pods", type=Path, help=".csv or .csv.gz")
+    parser.add_argument("--node-list", type=Path, required=True, metavar="NODES", help=".csv or .csv.gz")
+    parser.add_argument("--arrivals", type=_arrivals, default=1.3, help="pods arrive for so many times the cards")
+    parser.add_argument("--seeds", type=_seeds, default="42-51", help="FIRST-LAST, one run each; default 42-51")
+    parser.add_argument("--policy", type=_packing, default="ours", help=NAMES)
 
 
 def _nodes(text: str) -> tuple[int, int, int]:
@@ -75,6 +87,33 @@ def _knows(text: str) -> str:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is none of exact, nothing, lognormal:SIGMA, helios") from None
     return text
+
+
+def _arrivals(text: str) -> float:
+    value = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _seeds(text: str) -> range:
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if found is None or int(found[2] or found[1]) < int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 42-51")
+    return range(int(found[1]), int(found[2] or found[1]) + 1)
+
+
+def _packing(text: str) -> str:
+    try:
+        new_board(text, ())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {NAMES}") from None
+    return text
+
+
+def _pack(options: argparse.Namespace) -> dict[str, object]:
+    pods, nodes = read_pods(options.pods), read_nodes(options.node_list)
+    return pack(nodes, pods, options.arrivals, options.seeds, new_board(options.policy, pods))
 
 
 def _jct(options: argparse.Namespace) -> dict[str, object]:

@@ -112,13 +112,16 @@ def read_jobs(path: Path, kind: str) -> list[Job]:
 
 
 def read_pods(path: Path) -> list[Pod]:
-    """The pods of an openb list, in its order."""
-    return [_pod(row) for row in _rows(path)]
+    """The pods of an openb list, in its order; at least one asks for a card."""
+    pods = [_pod(row) for row in _rows(path)]
+    if not any(pod.cards for pod in pods):
+        raise BadTrace(f"{path}: a pod with num_gpu from 1 on is needed")
+    return pods
 
 
 def read_nodes(path: Path) -> list[Node]:
-    """The nodes of an openb list, in its order."""
-    return [
+    """The nodes of an openb list, in its order; at least one has a card."""
+    nodes = [
         Node(
             id=row.text("sn"),
             cpu_milli=row.integer("cpu_milli"),
@@ -128,6 +131,11 @@ def read_nodes(path: Path) -> list[Node]:
         )
         for row in _rows(path)
     ]
+    if not any(node.cards for node in nodes):
+        raise BadTrace(f"{path}: a node with gpu from 1 on is needed")
+    if len({node.id for node in nodes}) < len(nodes):
+        raise BadTrace(f"{path}: an sn of its own for each node is needed")
+    return nodes
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class Board(Protocol):
 
 
 # Builds the board of one run; the random numbers are for its ties.
-NewBoard = Callable[[Sequence[Node], Sequence[Pod], Random], Board]
+NewBoard = Callable[[Sequence[Node], Random], Board]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def pack(
     for seed in seeds:
         draw = Random(seed)  # noqa: S311 -- a simulation, repeatable on purpose
         coming = arriving(pods, arrivals * capacity, draw)
-        runs.append(fill(board(nodes, pods, draw), coming, capacity, arrivals, seed))
+        runs.append(fill(board(nodes, draw), coming, capacity, arrivals, seed))
     by_mark = {mark: [run.allocated[mark] for run in runs] for mark in runs[0].allocated}
     mean = {mark: fmean(values) for mark, values in by_mark.items()}
     unallocated = capacity / MILLI * (1 - [*mean.values()][-1] / 100)

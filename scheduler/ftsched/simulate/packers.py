@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from random import Random
 from typing import NamedTuple, Protocol
@@ -67,23 +67,35 @@ class Packer(Protocol):
         """The node once it has the pod."""
 
 
-class AnyFit:
-    """Any node and any card."""
+class Equal:
+    """All nodes and cards are equal, so that chance decides."""
 
     def score(self, state: State, pod: Pod) -> float:
-        """All are equal."""
+        """The same for all."""
         return 0
 
     def place(self, state: State, pod: Pod, draw: Random) -> State:
-        """A random card among those that fit."""
+        """Any card that fits, and those after it."""
         return state.after(pod, draw.randint(state.tightest(pod), max(0, len(state.cards) - max(1, pod.cards))))
 
 
-class BestFit:
-    """Least left, of CPU and of cards alike."""
+class FirstFit:
+    """All nodes are equal, but not the cards; the list decides."""
 
     def score(self, state: State, pod: Pod) -> float:
-        """As published: both are measured against the largest node there is usually."""
+        """The same for all."""
+        return 0
+
+    def place(self, state: State, pod: Pod, draw: Random) -> State:
+        """The card with the least left."""
+        return state.after(pod, state.tightest(pod))
+
+
+class BestFit:
+    """The node with the least left, of CPU and of cards alike."""
+
+    def score(self, state: State, pod: Pod) -> float:
+        """As published: a node counts as if the largest had 128 cores and 8 cards."""
         cpu = (state.cpu_milli - pod.cpu_milli) / 128_000
         cards = (sum(state.cards) - pod.total_milli) / 8_000
         return math.floor(100 * (1 - cpu / 2 - cards / 2))
@@ -96,14 +108,16 @@ class BestFit:
 class Fgd:
     """Fragmentation gradient descent over the shapes of these pods."""
 
-    def __init__(self, pods: Sequence[Pod], per_cent: float) -> None:
+    def __init__(self, pods: Sequence[Pod], per_cent: float = 100.0) -> None:
+        """`per_cent`: only the commonest shapes are counted, which make up so much of the pods."""
         counts = Counter((pod.cards, pod.milli, pod.cpu_milli, pod.models) for pod in pods)
         needed = len(pods) * per_cent / 100
         by_kind = defaultdict[tuple[int, int, frozenset[str]], list[tuple[int, float]]](list)
-        for (shape, count), so_far in zip(common := counts.most_common(), _running(common), strict=True):
-            if so_far - count < needed:
-                cards, milli, cpu, models = shape
-                by_kind[cards, milli, models].append((cpu, count))
+        for (cards, milli, cpu, models), count in counts.most_common():
+            if needed <= 0:
+                break
+            by_kind[cards, milli, models].append((cpu, count))
+            needed -= count
         total = sum(count for asks in by_kind.values() for _, count in asks)
         # For each kind of cards: the CPU asked for, ascending, and which share of the pods asks for no more.
         self._kinds: list[tuple[int, int, frozenset[str], list[int], list[float]]] = []
@@ -197,7 +211,3 @@ class ScoreBoard:
             found = self._packer.score(state, pod) if state.fits(pod) else -math.inf
             self._known[key] = found
         return found
-
-
-def _running(counted: Iterable[tuple[object, int]]) -> Iterator[int]:
-    return accumulate(count for _, count in counted)
