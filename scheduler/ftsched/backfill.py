@@ -7,12 +7,13 @@ one. Nothing here decides who is first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from copy import copy
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from heapq import heapify, heappop
 from math import inf
 
-from ftsched.fit import UNLIMITED, Kept, Node, counted, less
+from ftsched.devices import taken
+from ftsched.fit import UNLIMITED, Kept, Left, Node, Room, Slot, counted, lack, less, suits
 from ftsched.model import Ask, Holding
 from ftsched.places import Place, Places, idle_devices
 
@@ -27,14 +28,16 @@ def expected_end(holding: Holding, now: float) -> float:
     return inf if holding.run_seconds is None else now + max(holding.run_seconds, QUANTUM_SECONDS)
 
 
-def by_end(holdings: Iterable[Holding], now: float) -> list[Holding]:
+def by_end(holdings: Iterable[Holding], now: float) -> Iterator[Holding]:
     """Running jobs, the first to end first; of those nobody knows, who has run least is expected to go on least."""
-
-    def order(held: Holding) -> tuple[float, float, int, str]:
-        size = len(held.devices) * held.reserved_bytes
-        return (expected_end(held, now), held.attained_seconds, size, held.job)
-
-    return sorted(holdings, key=order)
+    heap = [
+        (expected_end(held, now), held.attained_seconds, len(held.devices) * held.reserved_bytes, held.job, held)
+        for held in holdings
+    ]
+    # Seldom are many of them needed.
+    heapify(heap)
+    while heap:
+        yield heappop(heap)[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,65 +53,83 @@ class Future:
 
     def __init__(self, places: Places, ask: Ask) -> None:
         self._places, self._ask = places, ask
-        self._changed: dict[int, Node] = {}
-        self._needs_hosts = ask.devices > places.most(ask)
-        self._idle: dict[int, tuple[int, ...]] = {}
-        if self._needs_hosts:
-            self._note_idle(range(len(places.nodes)))
+        self._hosts: dict[int, _Host] = {}
+        self._whole = ask.devices > places.most(ask)
+        self._idle: dict[int, Place] = {}
+        if self._whole:
+            for node in places.nodes:
+                self._note_idle(node)
 
     def end(self, holding: Holding) -> tuple[Place, ...]:
         """Lets a running job end; where the ask then fits on the hosts of the job, or on whole hosts."""
-        hosts: set[int] = set()
+        touched: dict[int, _Host] = {}
         for device in holding.devices:
             if found := self._places.where.get(device):
                 node, position = found
-                hosts.add(node.index)
-                self._own(node.index).rooms[position].drop(holding.job, holding.ask, counted(holding, device))
-        for index in hosts:
-            node = self._own(index)
-            node.left = less(node.left, holding.ask.host, -1)
-        return self._whole(hosts) if self._needs_hosts else self._on_one(hosts)
+                host = touched[node.index] = self._host(node)
+                host.drop(holding, position, self._ask)
+        for index in sorted(touched):
+            host = touched[index]
+            host.left = less(host.left, holding.ask.host, -1)
+            if self._whole:
+                self._note_idle(host.ahead())
+            elif len(host.fits) >= self._ask.devices:
+                node = host.ahead()
+                if positions := self._places.pick(node, self._ask):
+                    return (Place(node, positions),)
+        return self._whole_hosts() if self._whole and touched else ()
 
-    def _own(self, index: int) -> Node:
-        if index not in self._changed:
-            self._changed[index] = ahead(self._places.nodes[index])
-        return self._changed[index]
+    def _host(self, node: Node) -> _Host:
+        host = self._hosts.get(node.index)
+        if host is None:
+            fits = {at for at, slot in enumerate(self._places.slots(node)) if self._may(node.rooms[at], slot)}
+            host = self._hosts[node.index] = _Host(node, fits, node.left if node.kept_left is None else node.kept_left)
+        return host
 
-    def _on_one(self, hosts: Iterable[int]) -> tuple[Place, ...]:
-        for index in sorted(hosts):
-            if positions := self._places.pick(self._own(index), self._ask):
-                return (Place(self._own(index), positions),)
-        return ()
+    def _may(self, room: Room, slot: Slot) -> bool:
+        return room.kept is None and suits(room.device, self._ask) and lack(slot, self._ask) is None
 
-    def _note_idle(self, hosts: Iterable[int]) -> None:
-        for index in hosts:
-            node = self._changed.get(index) or self._places.nodes[index]
-            if not node.kept and (positions := idle_devices(node, self._ask)):
-                self._idle[index] = positions
+    def _note_idle(self, node: Node) -> None:
+        if not node.kept and (positions := idle_devices(node, self._ask)):
+            self._idle[node.index] = Place(node, positions)
 
-    def _whole(self, hosts: Iterable[int]) -> tuple[Place, ...]:
+    def _whole_hosts(self) -> tuple[Place, ...]:
         """Idle hosts, the largest first; of the last one what is still needed."""
-        self._note_idle(hosts)
         needed, found = self._ask.devices, []
-        for index in sorted(self._idle, key=lambda index: (-len(self._idle[index]), index)):
-            positions = self._idle[index][:needed]
-            found.append(Place(self._own(index), positions))
-            needed -= len(positions)
+        for place in sorted(self._idle.values(), key=lambda place: (-len(place.positions), place.node.index)):
+            found.append(Place(place.node, place.positions[:needed]))
+            needed -= len(found[-1].positions)
             if not needed:
                 return tuple(found)
         return ()
 
 
-def ahead(now: Node) -> Node:
-    """A copy of a host to look ahead with. What is kept for one blocked job is not promised to another."""
-    node = copy(now)
-    node.rooms = [copy(room) for room in now.rooms]
-    node.kept_left = None
-    for room in node.rooms:
-        if room.kept:
-            room.held_bytes += UNLIMITED
-            room.kept = None
-    return node
+@dataclass(slots=True)
+class _Host:
+    """A host ahead: the rooms that changed, and which devices fit one of the ask's."""
+
+    node: Node
+    fits: set[int]
+    left: Left
+    rooms: dict[int, Room] = field(default_factory=dict)
+
+    def drop(self, holding: Holding, position: int, ask: Ask) -> None:
+        """A job ends there."""
+        room = self.rooms.get(position)
+        if room is None:
+            room = self.rooms[position] = self.node.rooms[position].copy()
+        room.drop(holding.job, holding.ask, counted(holding, room.device.id))
+        # What is kept for one blocked job is not promised to another.
+        if room.kept is None and suits(room.device, ask) and lack(room.slot(), ask) is None:
+            self.fits.add(position)
+
+    def ahead(self) -> Node:
+        """The host as it will be."""
+        rooms = [self.rooms.get(at) or room.copy() for at, room in enumerate(self.node.rooms)]
+        for room in rooms:
+            if room.kept:
+                room.held_bytes += UNLIMITED
+        return replace(self.node, rooms=rooms, left=self.left, kept_left=None)
 
 
 def reserve(places: Places, ask: Ask, running: Iterable[Holding], now: float) -> Reservation | None:
@@ -127,7 +148,7 @@ def keep(places: Places, job: str, ask: Ask, reservation: Reservation) -> None:
         node = places.nodes[part.node.index]
         for position in part.positions:
             then = part.node.rooms[position]
-            spare = 0 if ask.exclusive else max(0, then.open - 1)
-            node.rooms[position].kept = Kept(job, until, then.free_bytes - ask.bytes_per_device, spare)
+            spare = taken(then.slot(), ask)
+            node.rooms[position].kept = Kept(job, until, spare.free_bytes, spare.open)
         node.kept_left = less(part.node.left, ask.host)
         places.changed(node)

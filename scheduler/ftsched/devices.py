@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import combinations, islice
 
-from ftsched.fit import UNLIMITED, Slot, able, has, lack
-from ftsched.fragments import Fragments, Left
+from ftsched.fit import UNLIMITED, Left, Slot, able, has, lack
+from ftsched.fragments import Fragments
 from ftsched.model import Ask
 
 # So many sets of linked devices are compared on one host: all there are of 8 devices.

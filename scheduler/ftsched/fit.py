@@ -16,6 +16,8 @@ from typing import NamedTuple
 from ftsched.model import Ask, Device, Holding, Kind, Needs, Snapshot
 
 UNLIMITED = 1 << 60
+# What is left of a host: CPU in thousandths of a core, memory and disk in bytes.
+Left = tuple[int, int, int]
 NOTHING = Needs()
 PLENTY = Needs(UNLIMITED, UNLIMITED, UNLIMITED)
 
@@ -78,28 +80,21 @@ class Room:
         """What could be promised if all jobs of ours ended."""
         return max(0, self.device.total_bytes - self.outside_bytes)
 
-    @property
-    def open(self) -> int:
-        """How many more jobs it takes."""
-        if self.closed:
-            return 0
-        limit = self.device.max_jobs
-        return UNLIMITED if limit is None else max(0, limit - len(self.jobs))
-
     def slot(self, ends: float = -inf) -> Slot:
         """As a job sees it that is over at `ends`: a place that is kept from then on is free for it until then."""
-        device, free, places = self.device, self.free_bytes, self.open
-        if self.kept and ends > self.kept.until:
-            free, places = min(free, self.kept.spare_bytes), min(places, self.kept.spare_jobs)
-        return Slot(
-            device.kind,
-            device.name,
-            device.total_bytes,
-            not device.unfit,
-            free if places else 0,
-            len(self.jobs),
-            places,
-        )
+        device, kept, jobs = self.device, self.kept, len(self.jobs)
+        free = device.total_bytes - self.outside_bytes - self.held_bytes
+        limit = device.max_jobs
+        places = 0 if self.closed else UNLIMITED if limit is None else limit - jobs
+        if kept and ends > kept.until:
+            free, places = min(free, kept.spare_bytes), min(places, kept.spare_jobs)
+        if places <= 0 or free < 0:
+            free, places = 0, max(0, places)
+        return Slot(device.kind, device.name, device.total_bytes, not device.unfit, free, jobs, places)
+
+    def copy(self) -> Room:
+        """The same room, to look ahead with."""
+        return Room(self.device, self.outside_bytes, self.held_bytes, self.jobs, self.closed, self.kept)
 
     def put(self, job: str, ask: Ask, size: int, ends: float) -> None:
         """Promises `size` bytes to a job that is over at `ends`."""
@@ -157,8 +152,8 @@ class Node:
     index: int
     rooms: list[Room] = field(default_factory=list)
     capacity: Needs = PLENTY
-    left: tuple[int, int, int] = (UNLIMITED, UNLIMITED, UNLIMITED)
-    kept_left: tuple[int, int, int] | None = None
+    left: Left = (UNLIMITED, UNLIMITED, UNLIMITED)
+    kept_left: Left | None = None
     # How fast the devices talk to each other, by their places in `rooms`; empty where nobody says.
     links: tuple[tuple[int, ...], ...] = ()
 
@@ -167,7 +162,7 @@ class Node:
         """Whether a place on it is kept for a blocked job."""
         return self.kept_left is not None
 
-    def left_for(self, ends: float) -> tuple[int, int, int]:
+    def left_for(self, ends: float) -> Left:
         """What a job may take of the host that is over at `ends`."""
         if self.kept_left is None or ends <= self.until:
             return self.left
@@ -186,13 +181,13 @@ class Node:
         self.left = less(self.left, needs)
 
 
-def less(left: tuple[int, int, int], needs: Needs, sign: int = 1) -> tuple[int, int, int]:
+def less(left: Left, needs: Needs, sign: int = 1) -> Left:
     """What is left after the needs were taken, or with -1 given back."""
     cpu, memory, disk = left
     return (cpu - sign * needs.cpu_milli, memory - sign * needs.memory_bytes, disk - sign * needs.disk_bytes)
 
 
-def has(left: tuple[int, int, int], needs: Needs) -> bool:
+def has(left: Left, needs: Needs) -> bool:
     """Whether so much is left."""
     if needs is NOTHING or needs == NOTHING:
         return True

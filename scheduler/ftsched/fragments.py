@@ -7,64 +7,114 @@ a placement destroys. The largest shapes are never left out: without them whole 
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
 
-from ftsched.fit import Slot, able, has, lack
-from ftsched.model import Ask
+from ftsched.fit import Left, Slot
+from ftsched.model import Ask, Kind, Needs
 
-# Rarer shapes are counted as the next larger of these, which keeps a plan near-linear in the jobs.
-SHAPES = 24
-Left = tuple[int, int, int]
+# Rarer shapes are counted as the next larger of these, which bounds what a look at a host costs.
+SHAPES = 32
+
+
+class Shape(NamedTuple):
+    """What jobs ask of devices; what they ask of hosts varies within a shape."""
+
+    kind: Kind
+    devices: int
+    bytes_per_device: int
+    exclusive: bool
+    models: tuple[str, ...]
+
+
+class _Weight(NamedTuple):
+    """The share of a shape among the jobs, and of its jobs how many ask for how much of a host: CPU, memory, disk."""
+
+    share: float
+    needs: tuple[tuple[list[int], list[float]], ...]
+
+    def on(self, left: Left) -> float:
+        """The share of jobs for which that much is enough; what a job asks for of each usually goes together."""
+        enough = (shares[bisect_right(sizes, there)] for (sizes, shares), there in zip(self.needs, left, strict=True))
+        return self.share * min(enough)
 
 
 class Fragments:
-    """The waste of host states, remembered."""
+    """The waste of hosts for the jobs of one snapshot, remembered by how they look."""
 
     def __init__(self, asks: Iterable[Ask]) -> None:
-        self._shapes = _shapes(asks)
-        self._known: dict[tuple[tuple[Slot, ...], Left], float] = {}
+        self._asks = asks
+        self._known: dict[tuple[tuple[tuple[str, str, int, bool], ...], Left], float] = {}
 
-    def waste(self, slots: tuple[Slot, ...], left: Left) -> float:
-        """Idle bytes of the host that an average job could not use."""
-        key = (tuple(sorted(slots)), left)
+    @cached_property
+    def _weights(self) -> dict[Kind, dict[Shape, _Weight]]:
+        """Not before it is asked for: where there is one place, there is nothing to compare."""
+        return _weights(Counter(self._asks))
+
+    def waste(self, slots: Sequence[Slot], left: Left) -> float:
+        """Idle bytes of the host that an average job of the same kind could not use."""
+        key = (tuple(sorted((s.kind, s.name, s.free_bytes, s.jobs == 0) for s in slots if s.open and s.fit)), left)
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = sum(share * _waste(key[0], left, ask) for ask, share in self._shapes)
+            found = sum(self._of_kind(kind, slots, left) for kind in self._weights)
+            self._known[key] = found
         return found
 
+    def _of_kind(self, kind: Kind, slots: Sequence[Slot], left: Left) -> float:
+        mine = [slot for slot in slots if slot.kind == kind]
+        ready = [slot for slot in mine if slot.open and slot.fit]
+        idle = sum(slot.free_bytes for slot in ready)
+        waste = 0.0
+        sorted_free: dict[tuple[bool, tuple[str, ...]], list[int]] = {}
+        for shape, weight in self._weights[kind].items():
+            group = (shape.exclusive, shape.models)
+            if group not in sorted_free:
+                sorted_free[group] = sorted(slot.free_bytes for slot in ready if _may(slot, shape))
+            free = sorted_free[group]
+            first = bisect_left(free, shape.bytes_per_device)
+            fits = len(free) - first >= min(shape.devices, len(mine))
+            waste += weight.share * idle - (weight.on(left) * sum(free[first:]) if fits else 0.0)
+        return waste
 
-def _waste(slots: tuple[Slot, ...], left: Left, ask: Ask) -> float:
-    idle = usable = fitting = of_kind = 0
-    for slot in slots:
-        if slot.kind != ask.kind:
-            continue
-        of_kind += 1
-        if not slot.open or not slot.fit:
-            continue
-        idle += slot.free_bytes
-        if able(slot, ask) and lack(slot, ask) is None:
-            usable += slot.free_bytes
-            fitting += 1
-    if fitting < min(ask.devices, of_kind) or not has(left, ask.host):
-        return idle
-    return idle - usable
+
+def _may(slot: Slot, shape: Shape) -> bool:
+    return not (shape.exclusive and slot.jobs) and (not shape.models or slot.name in shape.models)
 
 
-def _shapes(asks: Iterable[Ask]) -> tuple[tuple[Ask, float], ...]:
-    """The commonest shapes with their shares, and the largest; the others count as the smallest that covers them."""
-    counts = Counter(asks)
-    ordered = sorted(counts, key=lambda ask: (-counts[ask], _size(ask), ask.pinned))
-    largest = sorted(counts, key=_size)[-1:]
-    chosen = dict.fromkeys([*largest, *ordered[: SHAPES - 1]], 0)
-    by_size = sorted(chosen, key=_size)
-    sizes = [_size(ask) for ask in by_size]
+def _weights(counts: Mapping[Ask, int]) -> dict[Kind, dict[Shape, _Weight]]:
+    """The shapes of each kind with their weights: the commonest and the largest, which stand for the others too."""
+    jobs: dict[Kind, dict[Shape, Counter[Needs]]] = defaultdict(lambda: defaultdict(Counter))
     for ask, count in counts.items():
-        chosen[by_size[min(bisect_left(sizes, _size(ask)), len(by_size) - 1)] if ask not in chosen else ask] += count
-    total = sum(chosen.values())
-    return tuple((ask, count / total) for ask, count in chosen.items())
+        shape = Shape(ask.kind, ask.devices, ask.bytes_per_device, ask.exclusive, ask.models)
+        jobs[ask.kind][shape][ask.host] += count
+    return {kind: _weighed(_merged(shapes)) for kind, shapes in jobs.items()}
 
 
-def _size(ask: Ask) -> tuple[int, int, int, int, int]:
-    return (ask.devices, ask.bytes_per_device, ask.host.cpu_milli, ask.host.memory_bytes, ask.host.disk_bytes)
+def _merged(shapes: Mapping[Shape, Counter[Needs]]) -> Mapping[Shape, Counter[Needs]]:
+    if len(shapes) <= SHAPES:
+        return shapes
+    common = sorted(shapes, key=lambda shape: (-shapes[shape].total(), shape))[: SHAPES - 1]
+    chosen = sorted({*common, max(shapes)})
+    merged: dict[Shape, Counter[Needs]] = defaultdict(Counter)
+    for shape, needs in shapes.items():
+        merged[chosen[min(bisect_left(chosen, shape), len(chosen) - 1)]].update(needs)
+    return merged
+
+
+def _weighed(shapes: Mapping[Shape, Counter[Needs]]) -> dict[Shape, _Weight]:
+    total = sum(needs.total() for needs in shapes.values())
+    return {shape: _Weight(needs.total() / total, _cumulative(needs)) for shape, needs in shapes.items()}
+
+
+def _cumulative(needs: Counter[Needs]) -> tuple[tuple[list[int], list[float]], ...]:
+    """For CPU, memory and disk the sizes asked for, ascending, and which share of the jobs asks for no more."""
+    total, found = needs.total(), []
+    for name in ("cpu_milli", "memory_bytes", "disk_bytes"):
+        ordered = sorted((int(getattr(each, name)), count) for each, count in needs.items())
+        shares = accumulate((count / total for _, count in ordered), initial=0.0)
+        found.append(([size for size, _ in ordered], list(shares)))
+    return tuple(found)

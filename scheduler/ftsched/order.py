@@ -14,8 +14,8 @@ from itertools import groupby
 from ftsched.model import Ask, Holding, Policy, Snapshot, Waiting
 from ftsched.share import Widths
 
-# A job of unknown length is expected to run on for FIRST_SECONDS, once it has run as long for LEVEL times that, and so on.
-# Few levels, since equals would take turns for ever. In a level who has run longest goes on, and ends the soonest.
+# A job of unknown length is expected to run on for FIRST_SECONDS, once it has run as long for LEVEL times that, and so
+# on. Few levels, since equals would take turns for ever. In a level who has run longest goes on, and ends the soonest.
 FIRST_SECONDS = 7200.0
 LEVEL = 64.0
 # Between shortest service, best where all devices are always busy, and shortest time, best where they are not.

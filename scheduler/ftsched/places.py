@@ -10,16 +10,12 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from math import inf
 
 from ftsched.devices import Chooser, Links, Rank
-from ftsched.fit import Node, Slot, has, room_lack, suits
-from ftsched.fragments import Fragments, Left
-from ftsched.model import Ask, Policy
-
-# So many groups of hosts are compared for one ask, the tightest first.
-COMPARED = 32
+from ftsched.fit import Left, Node, Slot, has, room_lack, suits
+from ftsched.fragments import Fragments
+from ftsched.model import Ask, Holding, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +34,17 @@ class Group:
     left: Left
     links: Links
     hosts: list[int] = field(default_factory=list)
+    frees: dict[tuple[str, bool], list[int]] = field(default_factory=dict)
     picks: dict[Ask, tuple[int, ...]] = field(default_factory=dict)
     ranks: dict[Ask, Rank] = field(default_factory=dict)
+
+    def free(self, kind: str, *, idle: bool) -> list[int]:
+        """What devices that take one more job have free, the most first; of idle devices only or of all."""
+        found = self.frees.get((kind, idle))
+        if found is None:
+            slots = [s for s in self.slots if s.kind == kind and s.open and s.fit and not (idle and s.jobs)]
+            found = self.frees[kind, idle] = sorted([s.free_bytes for s in slots], reverse=True)
+        return found
 
 
 class Shelf:
@@ -47,7 +52,8 @@ class Shelf:
 
     def __init__(self, kind: str, devices: int, *, idle: bool) -> None:
         self._kind, self._devices, self._idle = kind, devices, idle
-        self._entries: list[tuple[int, int]] = []
+        # Free bytes, devices that are free besides, and which group: of equals the fuller one is taken first.
+        self._entries: list[tuple[int, int, int]] = []
         self._groups: list[Group] = []
         self._present: set[Group] = set()
         self._read = 0
@@ -55,24 +61,21 @@ class Shelf:
     def update(self, log: Sequence[Group]) -> None:
         """Puts up the groups that got their first host since the last time."""
         for group in log[self._read :]:
-            if group.hosts and group not in self._present:
-                self._present.add(group)
-                self._groups.append(group)
-                for free in self._levels(group):
-                    insort(self._entries, (free, len(self._groups) - 1))
+            if not group.hosts or group in self._present:
+                continue
+            free = group.free(self._kind, idle=self._idle)
+            if len(free) < self._devices:
+                continue
+            self._present.add(group)
+            self._groups.append(group)
+            insort(self._entries, (free[self._devices - 1], len(free), len(self._groups) - 1))
         self._read = len(log)
-
-    def _levels(self, group: Group) -> Iterator[int]:
-        free = [s.free_bytes for s in group.slots if s.kind == self._kind and s.open and not (self._idle and s.jobs)]
-        free.sort(reverse=True)
-        enough = free[self._devices - 1 :]
-        return (size for size, following in pairwise([*enough, -1]) if size != following)
 
     def tightest(self, size: int) -> Iterator[Group]:
         """Groups with enough free, the least free first; those that lost all hosts are taken down on the way."""
-        at = bisect_left(self._entries, (size, -1))
+        at = bisect_left(self._entries, (size,))
         while at < len(self._entries):
-            group = self._groups[self._entries[at][1]]
+            group = self._groups[self._entries[at][2]]
             if group.hosts:
                 yield group
                 at += 1
@@ -84,8 +87,10 @@ class Shelf:
 class Places:
     """All hosts during one plan: finds places, takes them, and remembers what was refused."""
 
-    def __init__(self, nodes: Sequence[Node], fragments: Fragments, policy: Policy) -> None:
+    def __init__(self, nodes: Sequence[Node], fragments: Fragments, policy: Policy, compared: float = inf) -> None:
+        """`compared`: so many groups of hosts are looked at for one ask, the tightest first."""
         self.nodes = nodes
+        self._compared = compared
         self._spread = policy.placement == "spread"
         self._chooser = Chooser(fragments, spread=self._spread)
         self._groups: dict[tuple[tuple[Slot, ...], Left, Links], Group] = {}
@@ -94,6 +99,8 @@ class Places:
         self._shelves: dict[tuple[str, int, bool], Shelf] = {}
         self._kept: dict[int, Node] = {}
         self._refused: dict[object, list[tuple[int, int, float]]] = {}
+        # The sizes of devices that hosts have for a family of asks, and how many are large enough.
+        self._sizes: dict[object, set[tuple[int, ...]]] = {}
         self._most: dict[object, int] = {}
         # Each device's host and its position there.
         self.where = {room.device.id: (node, at) for node in nodes for at, room in enumerate(node.rooms)}
@@ -104,15 +111,17 @@ class Places:
         """The best place of a job that is over at `ends`, in a part for each host it takes; empty if there is none."""
         family = (ask.kind, ask.pinned, ask.models, ask.exclusive, ask.host)
         refused = self._refused.setdefault(family, [])
-        if any(n <= ask.devices and size <= ask.bytes_per_device and end <= ends for n, size, end in refused):
-            return ()
+        devices, size = ask.devices, ask.bytes_per_device
+        for least_devices, least_size, least_end in refused:
+            if least_devices <= devices and least_size <= size and least_end <= ends:
+                return ()
         if ask.devices <= self.most(ask):
             place = self._best(ask, ends, ())
             found: tuple[Place, ...] = (place,) if place else ()
         else:
             found = self.whole_hosts(self._idle_hosts(ask, ends), ask, ends)
         if not found:
-            refused.append((ask.devices, ask.bytes_per_device, ends))
+            refused.append((devices, size, ends))
         return found
 
     def take(self, places: Iterable[Place], job: str, ask: Ask, ends: float) -> tuple[str, ...]:
@@ -124,18 +133,28 @@ class Places:
             for position in place.positions:
                 node.rooms[position].put(job, ask, ask.bytes_per_device, ends)
                 taken.append(node.rooms[position].device.id)
-            self.changed(node)
+            self.changed(node, place.positions)
         return tuple(taken)
 
-    def changed(self, node: Node) -> None:
-        """Puts a host into the group it now looks like. A host with a kept place looks different to each job."""
-        if group := self._of[node.index]:
-            del group.hosts[bisect_left(group.hosts, node.index)]
+    def changed(self, node: Node, positions: Iterable[int] | None = None) -> None:
+        """Puts a host into the group it now looks like; only devices at the positions changed, if those are given.
+
+        A host with a kept place is in none, since it looks different to each job.
+        """
+        before = self._of[node.index]
+        if before:
+            del before.hosts[bisect_left(before.hosts, node.index)]
             self._of[node.index] = None
         if node.kept:
             self._kept[node.index] = node
             return
-        key = (tuple([room.slot() for room in node.rooms]), node.left, node.links)
+        if before and positions is not None:
+            slots = list(before.slots)
+            for position in positions:
+                slots[position] = node.rooms[position].slot()
+        else:
+            slots = [room.slot() for room in node.rooms]
+        key = (tuple(slots), node.left, node.links)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(*key)
@@ -144,11 +163,27 @@ class Places:
         insort(group.hosts, node.index)
         self._of[node.index] = group
 
+    def slots(self, node: Node) -> Sequence[Slot]:
+        """The devices of the host as every job sees them."""
+        group = self._of[node.index]
+        return group.slots if group else [room.slot() for room in node.rooms]
+
+    def hosts_of(self, holding: Holding) -> set[str]:
+        """The hosts that a running job is on."""
+        return {self.where[device][0].host for device in holding.devices if device in self.where}
+
     def most(self, ask: Ask) -> int:
         """The most devices that suit the ask on any host, were they all free."""
-        key = (ask.kind, ask.bytes_per_device, ask.models, ask.pinned)
+        family = (ask.kind, ask.models, ask.pinned)
+        if family not in self._sizes:
+            any_size = replace(ask, bytes_per_device=0)
+            sizes = {
+                tuple([r.device.total_bytes for r in node.rooms if suits(r.device, any_size)]) for node in self.nodes
+            }
+            self._sizes[family] = sizes
+        key = (ask.bytes_per_device, family)
         if key not in self._most:
-            counts = (sum(suits(room.device, ask) for room in node.rooms) for node in self.nodes)
+            counts = (sum(size >= ask.bytes_per_device for size in sizes) for sizes in self._sizes[family])
             self._most[key] = max(counts, default=0)
         return self._most[key]
 
@@ -190,17 +225,16 @@ class Places:
         return Place(self.nodes[host], group.picks[ask])
 
     def _best_node(self, hosts: Iterable[int], ask: Ask, ends: float, but: Container[int]) -> Place | None:
-        found = []
-        for index in sorted(hosts):
-            node = self.nodes[index]
-            if index not in but and (positions := self.pick(node, ask, ends)):
-                slots = [room.slot(ends) for room in node.rooms]
-                rank = self._chooser.rank(slots, node.left_for(ends), node.links, ask, positions)
-                found.append((rank, index, positions))
-        if not found:
-            return None
-        _, index, positions = min(found)
-        return Place(self.nodes[index], positions)
+        nodes = [self.nodes[index] for index in sorted(hosts) if index not in but]
+        found = [Place(node, positions) for node in nodes if (positions := self.pick(node, ask, ends))]
+        if len(found) > 1:
+            return min(found, key=lambda place: (self._rank_of(place, ask, ends), place.node.index))
+        return found[0] if found else None
+
+    def _rank_of(self, place: Place, ask: Ask, ends: float) -> Rank:
+        node = place.node
+        slots = [room.slot(ends) for room in node.rooms]
+        return self._chooser.rank(slots, node.left_for(ends), node.links, ask, place.positions)
 
     def _fitting(self, ask: Ask, but: Container[int]) -> list[tuple[Group, int]]:
         """Groups where the ask fits, each with its first host."""
@@ -214,7 +248,7 @@ class Places:
                     and (host := next((h for h in group.hosts if h not in but), None)) is not None
                 ):
                     found[group] = host
-                    if len(found) == COMPARED:
+                    if len(found) >= self._compared:
                         break
             if found:
                 break

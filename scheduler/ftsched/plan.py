@@ -24,6 +24,9 @@ from ftsched.preempt import MadeRoom, Preemptor
 from ftsched.quotas import Quotas
 from ftsched.reasons import Reasons, Refusal, show_preemption
 
+# So many places are compared in one plan at most: with a long queue the tightest place has to do.
+COMPARISONS = 2000
+
 
 def plan(snapshot: Snapshot, now: float) -> Plan:
     """Who starts where, who makes room, and why the others wait; `now` in seconds since the epoch."""
@@ -41,10 +44,12 @@ class Walk:
         self._policy = snapshot.policy
         services = Services(snapshot)
         asks = [job.ask for job in snapshot.waiting] + [held.ask for held in snapshot.holding]
-        self.places = Places(survey(snapshot), Fragments(asks), snapshot.policy)
+        compared = max(1, COMPARISONS // max(1, len(snapshot.waiting)))
+        self.places = Places(survey(snapshot), Fragments(asks), snapshot.policy, compared)
         self._quotas = Quotas(snapshot)
         self._preemptor = Preemptor(snapshot, services, now)
-        self._running = list(snapshot.holding)
+        # The jobs that were started, as they hold from now on.
+        self.started: list[Holding] = []
         self._heads: dict[Kind, str] = {}
         self.starts: list[Start] = []
         self.refused: list[Refusal] = []
@@ -68,14 +73,14 @@ class Walk:
             return False
         devices = self.places.take(place, job.job, job.ask, ends)
         self._quotas.take(job)
-        self._running.append(_holding(job, devices, self._now))
+        self.started.append(_holding(job, devices, self._now))
         self.starts.append(Start(job.job, devices))
         return True
 
     def _blocked(self, job: Waiting, ends: float) -> Refusal:
         """Keeps a place for the job if it is the first, or if others are to make room for it."""
         first = job.ask.kind not in self._heads
-        reservation = reserve(self.places, job.ask, self._running, self._now) if first else None
+        reservation = reserve(self.places, job.ask, self._running(), self._now) if first else None
         gains = not first or self._preemptor.gains(reservation)
         if gains and (room := self._preemptor.make_room(job, self.places)):
             return self._preempt(job, ends, room)
@@ -84,6 +89,9 @@ class Walk:
             if self._policy.backfill == "easy":
                 keep(self.places, job.job, job.ask, reservation)
         return Refusal(job, ends, reservation=reservation)
+
+    def _running(self) -> list[Holding]:
+        return [*self._snapshot.holding, *self.started]
 
     def _preempt(self, job: Waiting, ends: float, room: MadeRoom) -> Refusal:
         keep(self.places, job.job, job.ask, room.reservation)

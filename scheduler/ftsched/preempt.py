@@ -8,10 +8,11 @@ one yields, which then cannot ask for its place back. This only names victims; s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from ftsched.backfill import QUANTUM_SECONDS, Future, Reservation
-from ftsched.model import Holding, Snapshot, Waiting
+from ftsched.model import Ask, Holding, Snapshot, Waiting
 from ftsched.order import Services
 from ftsched.places import Place, Places
 
@@ -21,6 +22,9 @@ MUCH_LONGER = 2.0
 MARGIN = 1.1
 # So many jobs may look for victims in one plan; the next plan comes soon.
 TRIES = 16
+# So many victims are looked at for one job.
+LOOKED = 512
+Where = tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class Preemptor:
         self._policy, self._services, self._now = snapshot.policy, services, now
         self._usage = snapshot.usage
         self._tries = TRIES
-        self._leaving = [held for held in snapshot.holding if held.leaving]
+        self._failed: list[tuple[Ask, int]] = []
+        self._leaving = {held.job: held for held in snapshot.holding if held.leaving}
         may = [held for held in snapshot.holding if self._may_stop(held)] if self._policy.preempt != "off" else []
         # The lowest class first, then who started last: it has the least to lose.
         self._may = sorted(may, key=lambda held: (held.priority, -held.start_time, held.job))
@@ -50,23 +55,39 @@ class Preemptor:
 
     def make_room(self, job: Waiting, places: Places) -> MadeRoom | None:
         """The place that the job gets if others leave, and whom to stop: nobody if those who leave already do."""
-        victims = [held for held in self._may if self._yields(held, job)]
-        if self._tries == 0 or not (victims or any(self._yields(held, job) for held in self._leaving)):
+        if not self._tries or any(_harder(job, ask, priority) for ask, priority in self._failed):
+            return None
+        victims = list(islice((held for held in self._may if self._yields(held, job)), LOOKED))
+        if not victims and not any(self._yields(held, job) for held in self._leaving.values()):
             return None
         self._tries -= 1
-        found = _first_fit(places, job, [*self._leaving, *victims])
-        if not found:
+        found = self._fewest(job, places, [*self._leaving.values(), *victims])
+        if found is None:
+            if self._policy.preempt == "priority":
+                self._failed.append((job.ask, job.priority))
             return None
-        place, asked = found
-        for held in reversed([held for held in asked if not held.leaving]):
-            if fewer := _first_fit(places, job, [each for each in asked if each is not held]):
-                place, asked = fewer
-        on_it = {part.node.rooms[at].device.id for part in place for at in part.positions}
-        stopped = [held for held in asked if held not in self._leaving]
-        self._may = [held for held in self._may if held not in stopped]
-        self._leaving.extend(stopped)
-        makers = tuple(held.job for held in asked if held in stopped or on_it.intersection(held.devices))
-        return MadeRoom(Reservation(place, self._now + QUANTUM_SECONDS), tuple(stopped), makers)
+        place, ended = found
+        stopped = tuple(held for held in ended if held.job not in self._leaving)
+        self._leaving.update({held.job: held for held in stopped})
+        self._may = [held for held in self._may if held.job not in self._leaving]
+        reservation = Reservation(place, self._now + QUANTUM_SECONDS)
+        return MadeRoom(reservation, stopped, tuple(held.job for held in ended))
+
+    def _fewest(self, job: Waiting, places: Places, ended: list[Holding]) -> tuple[Where, list[Holding]] | None:
+        """The first place that these make for the job by leaving, and those of them that it needs gone."""
+        found = _first_fit(places, job, ended)
+        if found is None:
+            return None
+        place, ended = found
+        # Who has nothing on its hosts is not needed for it; of the others, who was added last is asked first to stay.
+        hosts = {part.node.host for part in place}
+        ended = [held for held in ended if hosts.intersection(places.hosts_of(held))]
+        for held in reversed(ended):
+            if held.job not in self._leaving and (
+                fewer := _first_fit(places, job, [h for h in ended if h is not held])
+            ):
+                place, ended = fewer
+        return place, ended
 
     def gains(self, reservation: Reservation | None) -> bool:
         """Whether stopping others would let a job start sooner than it will anyhow."""
@@ -86,9 +107,14 @@ class Preemptor:
         return (self._usage.get(project, 0.0) + change) / self._policy.weights.get(project, 1.0)
 
 
-def _first_fit(
-    places: Places, job: Waiting, ended: Sequence[Holding]
-) -> tuple[tuple[Place, ...], list[Holding]] | None:
+def _harder(job: Waiting, ask: Ask, priority: int) -> bool:
+    """Whether a job asks for no less than another one that found no room, and may stop no more."""
+    more = job.ask.devices >= ask.devices and job.ask.bytes_per_device >= ask.bytes_per_device
+    same = replace(job.ask, devices=ask.devices, bytes_per_device=ask.bytes_per_device) == ask
+    return job.priority <= priority and more and same
+
+
+def _first_fit(places: Places, job: Waiting, ended: Sequence[Holding]) -> tuple[Where, list[Holding]] | None:
     """The first place that the ends of these jobs make for the job, and those of them that had ended by then."""
     future = Future(places, job.ask)
     for count, held in enumerate(ended, start=1):

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import chain
+from typing import NamedTuple
 
 from ftsched.backfill import Reservation
-from ftsched.fit import Lack, Node, Room, room_lack, suits
+from ftsched.fit import Lack, Node, Room, lack, room_lack, suits
 from ftsched.model import Ask, Device, Foreign, Holding, Kind, Needs, Snapshot, Wait, WaitCode, Waiting
 from ftsched.quotas import Excess
 
@@ -54,6 +55,32 @@ class Offer:
     ours_to_free: bool
 
 
+class Said(NamedTuple):
+    """A reason without the job it is for."""
+
+    code: WaitCode
+    text: str
+    waits_for: tuple[str, ...] = ()
+
+
+class Shown:
+    """The devices that a family of asks is shown, and what was said of them by what they lack."""
+
+    def __init__(self, rooms: Sequence[Room], ends: float) -> None:
+        self.rooms = rooms
+        self.said: dict[tuple[Lack | None, ...], Said] = {}
+        self._slots = [(room.slot(), room.slot(ends)) for room in rooms]
+        self._largest = min((0 if room.device.unfit else room.own_bytes for room in rooms), default=0)
+
+    def could_be_freed_for(self, ask: Ask) -> bool:
+        """Whether it takes no more than jobs of ours to end."""
+        return ask.bytes_per_device <= self._largest
+
+    def lacks(self, ask: Ask) -> tuple[Lack | None, ...]:
+        """What each of them lacks, by the check that places jobs."""
+        return tuple([lack(now, ask) or (Lack.KEPT if lack(then, ask) else None) for now, then in self._slots])
+
+
 class Reasons:
     """Explains the refusals of one plan; jobs that ask for the same share an explanation."""
 
@@ -61,8 +88,10 @@ class Reasons:
         self._snapshot, self._nodes = snapshot, nodes
         # Jobs differ in what is kept from them only by which of these times they are over before.
         self._untils = sorted({room.kept.until for node in nodes if node.kept for room in node.rooms if room.kept})
-        self._known: dict[tuple[Ask, int], tuple[WaitCode, str, tuple[str, ...]]] = {}
+        self._known: dict[tuple[Ask, int], Said] = {}
         self._roomy: dict[Kind, list[Node]] = {}
+        # Asks that differ in bytes only are shown the same devices, as long as those refuse them all.
+        self._shown: dict[object, Shown] = {}
 
     def why(self, refusal: Refusal) -> Wait:
         """The reason of one job."""
@@ -82,22 +111,32 @@ class Reasons:
             self._known[key] = self._explain(refusal)
         return Wait(job.job, *self._known[key])
 
-    def _explain(self, refusal: Refusal) -> tuple[WaitCode, str, tuple[str, ...]]:
+    def _explain(self, refusal: Refusal) -> Said:
         ask = refusal.job.ask
-        gangs = _gangs(self._hosts(ask), refusal)
-        if sum(map(len, gangs)) < ask.devices:
-            gangs = _gangs(self._nodes, refusal)
-        if sum(map(len, gangs)) < ask.devices:
-            return (WaitCode.DEVICE_MISSING, _missing(ask, self._snapshot.devices), ())
         if refusal.reservation:
-            shown = _reserved(self._nodes, refusal, refusal.reservation)
-        else:
-            shown = _best(gangs, ask.devices)
-        lacking = [offer for offer in shown if offer.lack is not None]
-        if not lacking:
-            return self._host_lack(ask, shown)
-        message = f"{_needs(ask)}; {_state(ask, shown, lacking)}"
-        return (_code(ask, shown, lacking), message, _waits_for(lacking))
+            return self._say(ask, _reserved(self._nodes, refusal, refusal.reservation))
+        family = (ask.kind, ask.devices, ask.pinned, ask.models, ask.exclusive, bisect_left(self._untils, refusal.ends))
+        shown = self._shown.get(family)
+        if shown is None or not shown.could_be_freed_for(ask):
+            gangs = _gangs(self._hosts(ask), refusal)
+            if sum(map(len, gangs)) < ask.devices:
+                gangs = _gangs(self._nodes, refusal)
+            if sum(map(len, gangs)) < ask.devices:
+                return Said(WaitCode.DEVICE_MISSING, _missing(ask, self._snapshot.devices))
+            shown = self._shown[family] = Shown([offer.room for offer in _best(gangs, ask.devices)], refusal.ends)
+        lacks = shown.lacks(ask)
+        if not any(lacks):
+            return self._host_lack(ask, shown.rooms[0].device.host)
+        said = shown.said.get(lacks)
+        if said is None:
+            said = shown.said[lacks] = _said(ask, [_offer(room, refusal) for room in shown.rooms])
+        return Said(said.code, f"{_needs(ask)}; {said.text}", said.waits_for)
+
+    def _say(self, ask: Ask, shown: Sequence[Offer]) -> Said:
+        if not any(offer.lack for offer in shown):
+            return self._host_lack(ask, shown[0].room.device.host)
+        said = _said(ask, shown)
+        return Said(said.code, f"{_needs(ask)}; {said.text}", said.waits_for)
 
     def _hosts(self, ask: Ask) -> list[Node]:
         """The hosts worth looking at for an explanation: those of pinned devices, else those with the most room."""
@@ -107,14 +146,19 @@ class Reasons:
             self._roomy[ask.kind] = nlargest(HOSTS, self._nodes, key=lambda node: _free(node, ask.kind))
         return self._roomy[ask.kind]
 
-    def _host_lack(self, ask: Ask, shown: Sequence[Offer]) -> tuple[WaitCode, str, tuple[str, ...]]:
+    def _host_lack(self, ask: Ask, host: str) -> Said:
         """The devices would do, but not what is left of their host."""
-        host = shown[0].room.device.host
         node = next(node for node in self._nodes if node.host == host)
         code, text = _short(ask.host, node)
         jobs = tuple(dict.fromkeys(chain.from_iterable(room.jobs for room in node.rooms)))
         holders = f", {_jobs(jobs)} hold the rest" if jobs else ""
-        return (code, f"{_needs(ask)} and {text}{holders}", jobs)
+        return Said(code, f"{_needs(ask)} and {text}{holders}", jobs)
+
+
+def _said(ask: Ask, shown: Sequence[Offer]) -> Said:
+    """What is wrong with the devices, without what is asked for."""
+    lacking = [offer for offer in shown if offer.lack is not None]
+    return Said(_code(ask, shown, lacking), _state(ask, shown, lacking), _waits_for(lacking))
 
 
 def _gangs(nodes: Iterable[Node], refusal: Refusal) -> list[tuple[Offer, ...]]:
@@ -126,14 +170,14 @@ def _gangs(nodes: Iterable[Node], refusal: Refusal) -> list[tuple[Offer, ...]]:
 
 def _offer(room: Room, refusal: Refusal) -> Offer:
     ask = refusal.job.ask
-    lack = room_lack(room, ask, refusal.ends)
-    if lack is Lack.KEPT and room.kept and room.kept.job == refusal.job.job:
-        lack = None
+    found = room_lack(room, ask, refusal.ends)
+    if found is Lack.KEPT and room.kept and room.kept.job == refusal.job.job:
+        found = None
     limit = len(room.jobs) + 1 if room.device.max_jobs is None else room.device.max_jobs
     short_slots = len(room.jobs) if ask.exclusive or room.closed else max(0, len(room.jobs) + 1 - limit)
     short_bytes = max(0, ask.bytes_per_device - room.free_bytes)
     ours = not room.device.unfit and room.own_bytes >= ask.bytes_per_device
-    return Offer(room, lack, short_bytes, short_slots, ours)
+    return Offer(room, found, short_bytes, short_slots, ours)
 
 
 def _rank(offer: Offer) -> Rank:
@@ -168,7 +212,7 @@ def _reserved(nodes: Sequence[Node], refusal: Refusal, reservation: Reservation)
 
 
 def _free(node: Node, kind: Kind) -> int:
-    return sum(room.free_bytes for room in node.rooms if room.device.kind == kind and room.open)
+    return sum(room.free_bytes for room in node.rooms if room.device.kind == kind and room.slot().open)
 
 
 def _code(ask: Ask, shown: Sequence[Offer], lacking: Sequence[Offer]) -> WaitCode:

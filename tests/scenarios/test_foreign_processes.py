@@ -31,7 +31,7 @@ def test_a_job_that_only_waits_for_strangers_holds_nobody_up() -> None:
 
 def test_once_the_stranger_is_gone_the_large_job_is_first_again() -> None:
     small = holds("small", 0, size=40, used={0: 40})
-    queue = [job("large", 60, age=100), job("late", 30, age=1)]
+    queue = [job("large", 60, front=True), job("late", 30)]
     decision = decide([gpu(0, used=40)], queue, [small])
     assert starts(decision) == {}
     assert decision.waits[0].waits_for == ("small",)

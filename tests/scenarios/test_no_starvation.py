@@ -8,7 +8,7 @@ from ftsched.model import Ask, Holding, WaitCode
 
 
 def test_no_later_job_takes_what_the_first_blocked_one_waits_for() -> None:
-    decision = decide([gpu(0)], [job("large", 60, age=100), job("small", 25, age=1)], [holds("running", 0, size=30)])
+    decision = decide([gpu(0)], [job("large", 60, front=True), job("small", 25)], [holds("running", 0, size=30)])
     large, small = decision.waits
     assert starts(decision) == {}
     assert large.waits_for == ("running",)
@@ -23,18 +23,18 @@ def test_no_later_job_takes_what_the_first_blocked_one_waits_for() -> None:
 def test_later_jobs_use_the_devices_it_does_not_wait_for() -> None:
     devices = [gpu(0), gpu(1), gpu(2, total=24)]
     holding = [holds("long", 0, size=70), holds("short", 1, size=40)]
-    decision = decide(devices, [job("large", 60, age=100), job("b", 10, age=2), job("c", 10, age=1)], holding)
+    decision = decide(devices, [job("large", 60, front=True), job("b", 10, age=2), job("c", 10, age=1)], holding)
     assert decision.waits[0].waits_for == ("short",)
     assert starts(decision) == {"b": ("GPU-2",), "c": ("GPU-0",)}
 
 
 def test_a_gang_drains_as_many_devices_as_it_needs() -> None:
     devices = [gpu(i, jobs=1) for i in range(3)]
-    decision = decide(devices, [job("gang", 60, devices=2, age=9), job("one", 10)], [holds("x", 0, size=60)])
+    decision = decide(devices, [job("gang", 60, devices=2, front=True), job("one", 30)], [holds("x", 0, size=60)])
     assert starts(decision) == {"gang": ("GPU-1", "GPU-2")}
     decision = decide(
         devices,
-        [job("gang", 60, devices=2, age=9), job("one", 10)],
+        [job("gang", 60, devices=2, front=True), job("one", 30)],
         [holds("x", 0, size=60), holds("y", 1, size=60)],
     )
     assert starts(decision) == {}
@@ -54,7 +54,7 @@ def test_an_endless_stream_of_small_jobs_does_not_starve_a_large_one() -> None:
     devices = [gpu(0), gpu(1)]
     ends: dict[str, int] = {}
     running: list[Holding] = []
-    queue = [job("large", 70, devices=2, age=0)]
+    queue = [job("large", 70, devices=2, front=True)]
     queue += [job(f"first{i}", 30, age=1) for i in range(4)]
     for round_ in range(10):
         running = [held for held in running if ends[held.job] > round_]
