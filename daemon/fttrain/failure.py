@@ -37,6 +37,8 @@ _PHRASES = (
     ("DefaultCPUAllocator: not enough memory", event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY),
     ("std::bad_alloc", event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY),
     ("Cannot allocate memory", event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY),
+    # There is no room for its stack.
+    ("can't start new thread", event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY),
     ("No space left on device", event_pb2.FAILURE_CLASS_DISK_FULL),
     ("PytorchStreamWriter failed writing file", event_pb2.FAILURE_CLASS_DISK_FULL),
     ("Timed out waiting", event_pb2.FAILURE_CLASS_COLLECTIVE_TIMEOUT),
