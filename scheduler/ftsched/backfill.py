@@ -13,7 +13,7 @@ from heapq import heapify, heappop
 from math import inf
 
 from ftsched.devices import taken
-from ftsched.fit import UNLIMITED, Kept, Left, Node, Room, Slot, counted, lack, less, suits
+from ftsched.fit import Kept, Left, Node, Room, Slot, counted, lack, less, suits
 from ftsched.model import Ask, Holding
 from ftsched.places import Place, Places, idle_devices
 
@@ -119,16 +119,13 @@ class _Host:
         if room is None:
             room = self.rooms[position] = self.node.rooms[position].copy()
         room.drop(holding.job, holding.ask, counted(holding, room.device.id))
-        # What is kept for one blocked job is not promised to another.
         if room.kept is None and suits(room.device, ask) and lack(room.slot(), ask) is None:
             self.fits.add(position)
 
     def ahead(self) -> Node:
-        """The host as it will be."""
+        """The host as it will be. What is kept for one blocked job is not there for another."""
         rooms = [self.rooms.get(at) or room.copy() for at, room in enumerate(self.node.rooms)]
-        for room in rooms:
-            if room.kept:
-                room.held_bytes += UNLIMITED
+        rooms = [Room(room.device, closed=True) if room.kept else room for room in rooms]
         return replace(self.node, rooms=rooms, left=self.left, kept_left=None)
 
 

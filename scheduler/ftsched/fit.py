@@ -69,6 +69,8 @@ class Room:
     jobs: tuple[str, ...] = ()
     closed: bool = False
     kept: Kept | None = None
+    # The slot as it is now, if somebody looked since the last change.
+    now: Slot | None = None
 
     @property
     def free_bytes(self) -> int:
@@ -82,6 +84,8 @@ class Room:
 
     def slot(self, ends: float = -inf) -> Slot:
         """As a job sees it that is over at `ends`: a place that is kept from then on is free for it until then."""
+        if ends == -inf and self.now:
+            return self.now
         device, kept, jobs = self.device, self.kept, len(self.jobs)
         free = device.total_bytes - self.outside_bytes - self.held_bytes
         limit = device.max_jobs
@@ -90,14 +94,18 @@ class Room:
             free, places = min(free, kept.spare_bytes), min(places, kept.spare_jobs)
         if places <= 0 or free < 0:
             free, places = 0, max(0, places)
-        return Slot(device.kind, device.name, device.total_bytes, not device.unfit, free, jobs, places)
+        found = Slot(device.kind, device.name, device.total_bytes, not device.unfit, free, jobs, places)
+        if ends == -inf:
+            self.now = found
+        return found
 
     def copy(self) -> Room:
         """The same room, to look ahead with."""
-        return Room(self.device, self.outside_bytes, self.held_bytes, self.jobs, self.closed, self.kept)
+        return Room(self.device, self.outside_bytes, self.held_bytes, self.jobs, self.closed, self.kept, self.now)
 
     def put(self, job: str, ask: Ask, size: int, ends: float) -> None:
         """Promises `size` bytes to a job that is over at `ends`."""
+        self.now = None
         self.held_bytes += size
         self.jobs = (*self.jobs, job)
         self.closed = self.closed or ask.exclusive
@@ -107,6 +115,7 @@ class Room:
 
     def drop(self, job: str, ask: Ask, size: int) -> None:
         """The job ended and gave back what was counted for it."""
+        self.now = None
         self.held_bytes -= size
         self.jobs = tuple(each for each in self.jobs if each != job)
         self.closed = self.closed and not ask.exclusive

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from itertools import groupby
 
-from ftsched.model import Ask, Holding, Policy, Snapshot, Waiting
+from ftsched.model import Holding, Policy, Snapshot, Waiting
 from ftsched.share import Widths
 
 # A job of unknown length is expected to run on for FIRST_SECONDS, once it has run as long for LEVEL times that, and so
@@ -29,15 +28,8 @@ class Services:
     """How long jobs are expected to run still, and how much service that is, in device-seconds."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._widths = Widths(snapshot.devices)
-        self._known: dict[Ask, float] = {}
-
-    def width(self, ask: Ask) -> float:
-        """Devices' worth that a job holds."""
-        width = self._known.get(ask)
-        if width is None:
-            width = self._known[ask] = self._widths.of(ask)
-        return width
+        # Devices' worth that a job holds.
+        self.width = Widths(snapshot.devices).of
 
     def of(self, job: Waiting | Holding) -> float:
         """The service that the job is expected to need still."""
@@ -74,9 +66,11 @@ class Line:
         self._usage[job.project] += self._services.of(job)
 
     def __iter__(self) -> Iterator[Waiting]:
-        jobs = sorted(self._snapshot.waiting, key=_class)
-        for _, group in groupby(jobs, key=_class):
-            yield from self._by_share(list(group))
+        classes: dict[tuple[int, bool], list[Waiting]] = defaultdict(list)
+        for job in self._snapshot.waiting:
+            classes[-job.priority, not job.front].append(job)
+        for group in sorted(classes):
+            yield from self._by_share(classes[group])
 
     def _by_share(self, jobs: list[Waiting]) -> Iterator[Waiting]:
         """The next job of the project that has had least of its share, again after each job."""
@@ -96,7 +90,3 @@ class Line:
 
     def _key(self, job: Waiting) -> Key:
         return key(job, self._services.width(job.ask), self._snapshot.policy, self._now)
-
-
-def _class(job: Waiting) -> tuple[int, bool]:
-    return (-job.priority, not job.front)

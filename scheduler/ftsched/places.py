@@ -27,6 +27,19 @@ class Place:
 
 
 @dataclass(eq=False, slots=True)
+class Want:
+    """An ask during one plan: what was refused to asks like it, and the shelves it is looked for on.
+
+    Refused are devices, bytes, and the time: only a job that is over by then could be luckier.
+    """
+
+    ask: Ask
+    whole_hosts: bool
+    refused: list[tuple[int, int, float]]
+    shelves: list[Shelf]
+
+
+@dataclass(eq=False, slots=True)
 class Group:
     """Hosts that look the same to every job, by index, and what is known of them for each ask."""
 
@@ -35,8 +48,8 @@ class Group:
     links: Links
     hosts: list[int] = field(default_factory=list)
     frees: dict[tuple[str, bool], list[int]] = field(default_factory=dict)
-    picks: dict[Ask, tuple[int, ...]] = field(default_factory=dict)
-    ranks: dict[Ask, Rank] = field(default_factory=dict)
+    picks: dict[Want, tuple[int, ...]] = field(default_factory=dict)
+    ranks: dict[Want, Rank] = field(default_factory=dict)
 
     def free(self, kind: str, *, idle: bool) -> list[int]:
         """What devices that take one more job have free, the most first; of idle devices only or of all."""
@@ -98,6 +111,8 @@ class Places:
         self._log: list[Group] = []
         self._shelves: dict[tuple[str, int, bool], Shelf] = {}
         self._kept: dict[int, Node] = {}
+        self._untils: set[float] = set()
+        self._wants: dict[Ask, Want] = {}
         self._refused: dict[object, list[tuple[int, int, float]]] = {}
         # The sizes of devices that hosts have for a family of asks, and how many are large enough.
         self._sizes: dict[object, set[tuple[int, ...]]] = {}
@@ -109,20 +124,31 @@ class Places:
 
     def find(self, ask: Ask, ends: float = inf) -> tuple[Place, ...]:
         """The best place of a job that is over at `ends`, in a part for each host it takes; empty if there is none."""
-        family = (ask.kind, ask.pinned, ask.models, ask.exclusive, ask.host)
-        refused = self._refused.setdefault(family, [])
+        want = self._want(ask)
         devices, size = ask.devices, ask.bytes_per_device
-        for least_devices, least_size, least_end in refused:
-            if least_devices <= devices and least_size <= size and least_end <= ends:
+        for least_devices, least_size, until in want.refused:
+            if least_devices <= devices and least_size <= size and until < ends:
                 return ()
-        if ask.devices <= self.most(ask):
-            place = self._best(ask, ends, ())
-            found: tuple[Place, ...] = (place,) if place else ()
-        else:
+        if want.whole_hosts:
             found = self.whole_hosts(self._idle_hosts(ask, ends), ask, ends)
+        else:
+            place = self._best(want, ends, ())
+            found = (place,) if place else ()
         if not found:
-            refused.append((devices, size, ends))
+            # The kept places that refused it refuse all that are not over before the last of them.
+            want.refused.append((devices, size, max((u for u in self._untils if u < ends), default=-inf)))
         return found
+
+    def _want(self, ask: Ask) -> Want:
+        want = self._wants.get(ask)
+        if want is None:
+            whole = ask.devices > self.most(ask)
+            family = (ask.kind, ask.pinned, ask.models, ask.exclusive, ask.host, whole)
+            refused = self._refused.setdefault(family, [])
+            # Idle devices first, where that is the policy, and none but those for a job that is to be alone.
+            looks = [True] if ask.exclusive else [True, False] if self._spread else [False]
+            want = self._wants[ask] = Want(ask, whole, refused, [self._shelf(ask, idle=idle) for idle in looks])
+        return want
 
     def take(self, places: Iterable[Place], job: str, ask: Ask, ends: float) -> tuple[str, ...]:
         """Promises the place to a job that is over at `ends`; the ids of its devices."""
@@ -147,6 +173,7 @@ class Places:
             self._of[node.index] = None
         if node.kept:
             self._kept[node.index] = node
+            self._untils.update(room.kept.until for room in node.rooms if room.kept)
             return
         if before and positions is not None:
             slots = list(before.slots)
@@ -203,7 +230,7 @@ class Places:
         if needed >= self.most(ask):
             return ()
         if needed:
-            rest = self._best(replace(ask, devices=needed), ends, {place.node.index for place in found})
+            rest = self._best(self._want(replace(ask, devices=needed)), ends, {place.node.index for place in found})
             return (*found, rest) if rest and found else ()
         return tuple(found)
 
@@ -211,18 +238,19 @@ class Places:
         found = ((node, idle_devices(node, ask, ends)) for node in self.nodes)
         return [(node, positions) for node, positions in found if positions]
 
-    def _best(self, ask: Ask, ends: float, but: Container[int]) -> Place | None:
+    def _best(self, want: Want, ends: float, but: Container[int]) -> Place | None:
         """The best place on one host, on others than `but`; a host with a kept place only if there is no other."""
+        ask = want.ask
         if ask.pinned:
             hosts = {self.where[pin][0].index for pin in ask.pinned if pin in self.where}
             return self._best_node(hosts, ask, ends, but)
-        groups = self._fitting(ask, but)
+        groups = self._fitting(want, but)
         if not groups:
             return self._best_node(self._kept, ask, ends, but)
         if len(groups) > 1:
-            groups.sort(key=lambda each: (self._rank(each[0], ask), each[1]))
+            groups.sort(key=lambda each: (self._rank(each[0], want), each[1]))
         group, host = groups[0]
-        return Place(self.nodes[host], group.picks[ask])
+        return Place(self.nodes[host], group.picks[want])
 
     def _best_node(self, hosts: Iterable[int], ask: Ask, ends: float, but: Container[int]) -> Place | None:
         nodes = [self.nodes[index] for index in sorted(hosts) if index not in but]
@@ -236,44 +264,42 @@ class Places:
         slots = [room.slot(ends) for room in node.rooms]
         return self._chooser.rank(slots, node.left_for(ends), node.links, ask, place.positions)
 
-    def _fitting(self, ask: Ask, but: Container[int]) -> list[tuple[Group, int]]:
+    def _fitting(self, want: Want, but: Container[int]) -> list[tuple[Group, int]]:
         """Groups where the ask fits, each with its first host."""
-        found: dict[Group, int] = {}
-        for idle in (True, False):
-            if idle and not (self._spread or ask.exclusive):
-                continue
-            for group in self._shelf(ask, idle=idle).tightest(ask.bytes_per_device):
-                if (
-                    self._pick_of(group, ask)
-                    and (host := next((h for h in group.hosts if h not in but), None)) is not None
-                ):
-                    found[group] = host
+        found: list[tuple[Group, int]] = []
+        for shelf in want.shelves:
+            shelf.update(self._log)
+            for group in shelf.tightest(want.ask.bytes_per_device):
+                if not self._pick(group, want):
+                    continue
+                host = next((host for host in group.hosts if host not in but), None)
+                if host is not None:
+                    found.append((group, host))
                     if len(found) >= self._compared:
-                        break
+                        return found
             if found:
                 break
-        return list(found.items())
+        return found
 
     def _shelf(self, ask: Ask, *, idle: bool) -> Shelf:
         key = (ask.kind, ask.devices, idle)
-        shelf = self._shelves.get(key)
-        if shelf is None:
-            shelf = self._shelves[key] = Shelf(ask.kind, ask.devices, idle=idle)
-        shelf.update(self._log)
-        return shelf
+        if key not in self._shelves:
+            self._shelves[key] = Shelf(ask.kind, ask.devices, idle=idle)
+        return self._shelves[key]
 
-    def _pick_of(self, group: Group, ask: Ask) -> tuple[int, ...]:
-        found = group.picks.get(ask)
+    def _pick(self, group: Group, want: Want) -> tuple[int, ...]:
+        found = group.picks.get(want)
         if found is None:
-            found = group.picks[ask] = self._chooser.choose(group.slots, group.left, group.links, ask)
+            found = self._chooser.choose(group.slots, group.left, group.links, want.ask)
+            group.picks[want] = found
         return found
 
-    def _rank(self, group: Group, ask: Ask) -> Rank:
-        found = group.ranks.get(ask)
+    def _rank(self, group: Group, want: Want) -> Rank:
+        found = group.ranks.get(want)
         if found is None:
-            positions = group.picks[ask]
-            found = self._chooser.rank(group.slots, group.left, group.links, ask, positions)
-            group.ranks[ask] = found
+            positions = group.picks[want]
+            found = self._chooser.rank(group.slots, group.left, group.links, want.ask, positions)
+            group.ranks[want] = found
         return found
 
 

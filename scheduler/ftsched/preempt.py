@@ -20,10 +20,9 @@ from ftsched.places import Place, Places
 MUCH_LONGER = 2.0
 # A project loses a job to another one only if it has then still had this much more of its share, or two would swap.
 MARGIN = 1.1
-# So many jobs may look for victims in one plan; the next plan comes soon.
-TRIES = 16
-# So many victims are looked at for one job.
-LOOKED = 512
+# So many jobs look for victims in one plan, each at so many; the next plan comes soon.
+LOOKS = 8
+LOOKED = 256
 Where = tuple[Place, ...]
 
 
@@ -42,7 +41,7 @@ class Preemptor:
     def __init__(self, snapshot: Snapshot, services: Services, now: float) -> None:
         self._policy, self._services, self._now = snapshot.policy, services, now
         self._usage = snapshot.usage
-        self._tries = TRIES
+        self._looks = LOOKS
         self._failed: list[tuple[Ask, int]] = []
         self._leaving = {held.job: held for held in snapshot.holding if held.leaving}
         may = [held for held in snapshot.holding if self._may_stop(held)] if self._policy.preempt != "off" else []
@@ -55,12 +54,12 @@ class Preemptor:
 
     def make_room(self, job: Waiting, places: Places) -> MadeRoom | None:
         """The place that the job gets if others leave, and whom to stop: nobody if those who leave already do."""
-        if not self._tries or any(_harder(job, ask, priority) for ask, priority in self._failed):
+        if not self._looks or any(_harder(job, ask, priority) for ask, priority in self._failed):
             return None
         victims = list(islice((held for held in self._may if self._yields(held, job)), LOOKED))
         if not victims and not any(self._yields(held, job) for held in self._leaving.values()):
             return None
-        self._tries -= 1
+        self._looks -= 1
         found = self._fewest(job, places, [*self._leaving.values(), *victims])
         if found is None:
             if self._policy.preempt == "priority":

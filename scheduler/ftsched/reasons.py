@@ -288,7 +288,9 @@ def _needs(ask: Ask) -> str:
 
 
 def _state(ask: Ask, shown: Sequence[Offer], lacking: Sequence[Offer]) -> str:
-    described = _some([describe(offer) for offer in lacking], separator="; ")
+    described = _some([describe(offer) for offer in lacking[:SHOWN]], separator="; ")
+    if len(lacking) > SHOWN:
+        described += f"; and {len(lacking) - SHOWN} more"
     if ask.kind == "cpu":
         return described
     if ask.devices == 1:
