@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,11 @@ from typing import Any
 import grpc
 import pytest
 from tests.support.daemon import Daemon, eventually, refusal
+from tests.support.gpus import GIB, declare, gpu
 
 from finetuned.v1 import host_service_pb2, job_pb2, job_service_pb2
 
-GIB = 2**30
 LONG = {"steps": 10_000, "step_seconds": 0.02}
-
-
-def declare(path: Path, *gpus: dict[str, Any]) -> Path:
-    """Writes the inventory: GPUs with uuid, total_bytes and processes."""
-    lines: list[str] = []
-    for gpu in gpus:
-        lines += ["[[gpu]]", *(f"{key} = {json.dumps(value)}" for key, value in gpu.items() if key != "process")]
-        for process in gpu.get("process", ()):
-            lines += ["[[gpu.process]]", *(f"{key} = {json.dumps(value)}" for key, value in process.items())]
-    path.write_text("\n".join(lines))
-    return path
-
-
-def gpu(number: int, *process: dict[str, Any], gib: int = 80) -> dict[str, Any]:
-    return {"uuid": f"GPU-{number}", "total_bytes": gib * GIB, "process": process}
 
 
 @pytest.fixture

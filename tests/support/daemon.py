@@ -67,6 +67,7 @@ class Daemon:
         state: Path | None = None,
         devices: dict[str, Any] | None = None,
         trainer: dict[str, Any] | None = None,
+        queue: dict[str, Any] | None = None,
         limits: dict[str, Any] | None = None,
         launcher: tuple[str, ...] = (),
     ) -> None:
@@ -91,6 +92,7 @@ class Daemon:
                 "kill_grace_seconds": 2.0,
                 **(trainer or {}),
             },
+            "queue": queue or {},
             "limits": limits or {},
         }
         root.mkdir(parents=True, exist_ok=True)
@@ -268,11 +270,17 @@ def refusal(call: Callable[[], object], violations: list[str] | None = None) -> 
 
 
 def _toml(sections: dict[str, dict[str, Any]]) -> str:
-    # A JSON string, number, boolean or list of these is one in TOML, too.
     return "\n".join(
-        f"[{name}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in section.items())
+        f"[{name}]\n" + "\n".join(f"{key} = {_toml_value(value)}" for key, value in section.items())
         for name, section in sections.items()
     )
+
+
+def _toml_value(value: Any) -> str:
+    # A JSON string, number, boolean or list of these is one in TOML, too.
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{" + ", ".join(f"{json.dumps(key)} = {_toml_value(item)}" for key, item in value.items()) + "}"
 
 
 def _environment(pid: int) -> list[bytes]:
