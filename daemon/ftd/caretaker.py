@@ -26,7 +26,7 @@ from ftsched.model import Device
 LOOK_SECONDS = 30.0
 # A driver takes a moment to take memory back after the last process has ended.
 GIVE_BACK_SECONDS = 20.0
-_BETWEEN_SECONDS = 0.5
+BETWEEN_SECONDS = 0.5
 # The driver's own part of a device in use, which belongs to nobody.
 DRIVER_BYTES = 2**30
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -110,11 +110,11 @@ class Caretaker:
     async def _see_given_back(self, job: str, devices: frozenset[str]) -> None:
         """Waits until the devices have their memory back; those that keep it are put in quarantine."""
         keeping: dict[str, str] = {}
-        for _ in range(int(GIVE_BACK_SECONDS / _BETWEEN_SECONDS)):
+        for _ in range(int(GIVE_BACK_SECONDS / BETWEEN_SECONDS)):
             keeping = await self._keeping(devices, keeping)
             if not keeping:
                 return
-            await asyncio.sleep(_BETWEEN_SECONDS)
+            await asyncio.sleep(BETWEEN_SECONDS)
         for device, what in keeping.items():
             await self._quarantined(device, f"{what}, {GIVE_BACK_SECONDS:.0f} s after job {job} left it")
 
