@@ -33,10 +33,13 @@ def common(spec: training_pb2.TrainingSpec, folder: Path) -> dict[str, Any]:
         **_reporting(),
         "output_dir": str(folder),
         "max_length": spec.data.max_length,
-        "pad_to_multiple_of": None,
         "remove_unused_columns": True,
-        "activation_offloading": False,
     }
+
+
+def stable(spec: training_pb2.TrainingSpec, folder: Path) -> dict[str, Any]:
+    """The same, and what those of TRL's trainers share that it does not call experimental."""
+    return {**common(spec, folder), "pad_to_multiple_of": None, "activation_offloading": False}
 
 
 def _optimizer(optimizer: training_pb2.Optimizer) -> dict[str, Any]:

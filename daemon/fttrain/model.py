@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    set_seed,
+)
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
@@ -30,12 +36,17 @@ _ADVICE = "check that the folder is a complete Hugging Face model: config.json, 
 
 
 def load_model(bootstrap: trainer_pb2.Bootstrap, quantization: BitsAndBytesConfig | None) -> Any:
-    """The base model on its device, every weight from its files."""
+    """The base model on its device, every weight from its files but those of a reward model's new head."""
     spec = bootstrap.spec
+    scores = spec.WhichOneof("stage") == "reward"
+    if scores:
+        # Of the head's first weights.
+        set_seed(spec.seed)
     with _told_as_model_load(spec.model):
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        model, loading = (AutoModelForSequenceClassification if scores else AutoModelForCausalLM).from_pretrained(
             source(spec.model),
             **_origin(bootstrap),
+            **({"num_labels": 1} if scores else {}),
             dtype=DTYPES[spec.model.dtype],
             attn_implementation=_ATTENTION[spec.model.attention],
             quantization_config=quantization,
@@ -43,7 +54,7 @@ def load_model(bootstrap: trainer_pb2.Bootstrap, quantization: BitsAndBytesConfi
             device_map={"": "cpu" if on_cpu(spec) else torch.cuda.current_device()},
             output_loading_info=True,
         )
-    if missing := sorted(loading["missing_keys"]):
+    if missing := sorted(key for key in loading["missing_keys"] if not (scores and key.startswith("score."))):
         raise Refused(
             event_pb2.FAILURE_CLASS_MODEL_LOAD,
             f"the weights of {portable_name(spec.model)} lack {len(missing)} tensors of the model, e.g. {missing[0]}",

@@ -15,7 +15,7 @@ from fttrain.rank import stops
 __all__ = ["smol_nano"]
 
 # Read when the libraries are imported, as in a rank.
-os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
+os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false", TRL_EXPERIMENTAL_SILENCE="1")
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +32,18 @@ def rows(smol_nano: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return {
         "sft": training.prepare(folder / "sft", sft, sft[:3]),
         "pretrain": training.prepare(folder / "pretrain", text),
-        "dpo": training.prepare(folder / "dpo", training.preference_rows(tokenizer)),
+        "dpo": training.prepare(folder / "pairs", training.preference_rows(tokenizer)),
+        "orpo": folder / "pairs",
+        "cpo": folder / "pairs",
+        "texts": training.prepare(folder / "texts", _ended_with_the_turn(training.preference_rows(tokenizer))),
+        "reward": training.prepare(folder / "reward", training.whole_rows(tokenizer)),
+        "kto": training.prepare(folder / "kto", training.labelled_rows(tokenizer)),
     }
+
+
+def _ended_with_the_turn(pairs: list[dict[str, list[int]]]) -> list[dict[str, list[int]]]:
+    """Pairs without the line end that the template puts after a turn."""
+    return [row | {name: row[name][:-1] for name in ("chosen_ids", "rejected_ids")} for row in pairs]
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.support import plain_trl
 from tests.support import training as support
-from tests.support.training import QUESTIONS, REJECTED, losses, of_kind, steps, train, turn
+from tests.support.training import losses, of_kind, steps, train
 
 from finetuned.v1 import event_pb2
 from fttrain import manifest
@@ -27,6 +27,17 @@ KINDS = {
     ("sft", "freeze"): "optimizer { learning_rate: 1e-3 }",
     ("pretrain", "lora"): "optimizer { learning_rate: 2e-3 } data { packing: true }",
     ("dpo", "lora"): "optimizer { learning_rate: 1e-3 }",
+    ("reward", "lora"): "optimizer { learning_rate: 1e-3 }",
+    ("reward", "qlora"): "optimizer { learning_rate: 1e-3 }",
+    ("reward", "full"): "optimizer { learning_rate: 1e-4 }",
+    ("reward", "freeze"): "optimizer { learning_rate: 1e-4 }",
+    ("kto", "lora"): "optimizer { learning_rate: 2e-3 } kto { beta: 0.5 }",
+    ("kto", "full"): "optimizer { learning_rate: 1e-4 } kto { beta: 0.5 }",
+    ("orpo", "lora"): "optimizer { learning_rate: 2e-3 }",
+    ("orpo", "full"): "optimizer { learning_rate: 3e-4 }",
+    ("orpo", "qlora"): "optimizer { learning_rate: 2e-3 }",
+    ("cpo", "lora"): "optimizer { learning_rate: 2e-3 }",
+    ("cpo", "full"): "optimizer { learning_rate: 3e-4 } cpo { loss: CPO_LOSS_SIMPO beta: 2 gamma: 1 nll_weight: 0 }",
 }
 
 
@@ -110,84 +121,25 @@ def test_packed_documents_do_not_see_each_other(smol_nano: Path, rows: dict[str,
     assert first["true"].tokens == first["false"].tokens
 
 
-def plain_arguments(folder: Path, **more: Any) -> dict[str, Any]:
-    """What a user would write to get the test's resolved spec."""
-    return {
-        "output_dir": str(folder),
-        "learning_rate": 1e-3,
-        "max_steps": 8,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.1,
-        "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 2,
-        "optim": "adamw_torch",
-        "bf16": False,
-        "use_cpu": True,
-        "activation_checkpointing": False,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "seed": 42,
-    } | more
-
-
-def plain_lora() -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(r=8, lora_alpha=16, lora_dropout=0, target_modules="all-linear", task_type="CAUSAL_LM")
-
-
-def plain_sft(model: Path, folder: Path, *, lora: bool) -> list[float]:
-    """Supervised fine-tuning as TRL's own documentation does it."""
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
-
-    data = [{"prompt": turn("user", q), "completion": turn("assistant", a)} for q, a in QUESTIONS]
-    trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model, dtype="float32"),
-        args=SFTConfig(**plain_arguments(folder)),
-        train_dataset=Dataset.from_list(data),
-        processing_class=AutoTokenizer.from_pretrained(model),
-        peft_config=plain_lora() if lora else None,
-    )
-    trainer.train()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-
-
-def plain_dpo(model: Path, folder: Path) -> list[float]:
-    """Direct preference optimisation as TRL's own documentation does it."""
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import DPOConfig, DPOTrainer
-
-    data = [
-        {"prompt": turn("user", q), "chosen": turn("assistant", a), "rejected": turn("assistant", REJECTED)}
-        for q, a in QUESTIONS
-    ]
-    trainer = DPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model, dtype="float32"),
-        args=DPOConfig(**plain_arguments(folder, beta=0.1)),
-        train_dataset=Dataset.from_list(data),
-        processing_class=AutoTokenizer.from_pretrained(model),
-        peft_config=plain_lora(),
-    )
-    trainer.train()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-
-
-@pytest.mark.parametrize(("stage", "method"), [("sft", "lora"), ("sft", "full"), ("dpo", "lora")])
+@pytest.mark.parametrize(
+    ("stage", "method"),
+    [
+        ("sft", "lora"),
+        ("sft", "full"),
+        ("dpo", "lora"),
+        ("reward", "lora"),
+        ("reward", "full"),
+        ("kto", "lora"),
+        ("kto", "full"),
+        ("orpo", "lora"),
+        ("cpo", "lora"),
+    ],
+)
 def test_losses_are_those_of_a_plain_script(
-    stage: str,
-    method: str,
-    smol_nano: Path,
-    rows: dict[str, Path],
-    tmp_path: Path,
+    stage: str, method: str, smol_nano: Path, rows: dict[str, Path], tmp_path: Path
 ) -> None:
-    plain = tmp_path / "plain"
-    expected = plain_dpo(smol_nano, plain) if stage == "dpo" else plain_sft(smol_nano, plain, lora=method == "lora")
+    expected = plain_trl.losses(stage, smol_nano, tmp_path / "plain", lora=method == "lora")
     run = tmp_path / "ours"
     spec = support.resolved_spec(smol_nano, stage, method, "optimizer { learning_rate: 1e-3 }")
-    train(support.bootstrap(run, spec, rows[stage]))
+    train(support.bootstrap(run, spec, rows["texts" if stage in ("orpo", "cpo") else stage]))
     assert losses(run) == pytest.approx(expected, rel=1e-5)

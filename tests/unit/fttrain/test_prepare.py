@@ -210,7 +210,7 @@ def test_the_ids_are_those_of_the_tokenizer_and_template_alone(
 ) -> None:
     from transformers import AutoTokenizer
 
-    rows = {
+    rows: dict[str, list[Any]] = {
         "sft": [{"instruction": question, "output": answer} for question, answer in QUESTIONS],
         "pretrain": [{"text": f"{question} {answer}"} for question, answer in QUESTIONS],
         "kto": [

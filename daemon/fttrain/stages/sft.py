@@ -1,0 +1,39 @@
+"""Supervised fine-tuning and pre-training: the rows' labels say which tokens are trained, and nothing here does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trl import SFTConfig, SFTTrainer
+
+from fttrain import arguments
+from fttrain.stages.parts import Ours, Parts
+
+
+class Sft:
+    """Likelihood of the trained tokens."""
+
+    needs_reference = False
+
+    def build(self, parts: Parts) -> Any:
+        """The trainer, not yet started."""
+        spec = parts.spec
+        config = arguments.stable(spec, parts.checkpoints) | {
+            "loss_type": "nll",
+            "packing": spec.data.packing,
+            "packing_strategy": "bfd",
+            "eval_packing": False,
+            "padding_free": False,
+            "shuffle_dataset": False,
+            "completion_only_loss": False,
+            "assistant_only_loss": False,
+            "dataset_kwargs": {"skip_prepare_dataset": True},
+        }
+        if spec.data.packing:
+            # Packed batches have no padding, and their documents may contain the padding token.
+            config["include_num_input_tokens_seen"] = "all"
+        return _SftTrainer(args=SFTConfig(**config), **parts.for_trainer())
+
+
+class _SftTrainer(Ours, SFTTrainer):  # type: ignore[misc]
+    pass
