@@ -46,6 +46,8 @@ class Admission:
         try:
             accepted = await asyncio.to_thread(self._intake.accept, spec, devices)
         except InvalidSpec as error:
+            if not problems:
+                raise
             raise InvalidSpec([*problems, *error.violations]) from None
         problems += beyond_quota(accepted, self._quotas.get(accepted.project, Quota()))
         if problems:

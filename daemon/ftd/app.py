@@ -131,7 +131,17 @@ async def _assemble(config: Config, kept: Kept, inventory: Inventory, group: asy
     experience = Experience(intake, kept.measurements, inventory)
     launcher = ExecLauncher(runs, _launch_settings(config))
     attempts = Attempts(queue, launcher, runs, doorbells, intake, experience, group)
-    world = World(queue, attempts, runs, inventory, kept.quarantine, kept.ledger, device_policy(config), policy)
+    world = World(
+        queue,
+        attempts,
+        runs,
+        inventory,
+        kept.quarantine,
+        kept.ledger,
+        device_policy(config),
+        policy,
+        experience.history,
+    )
     outlook = Outlook(group, world.clock)
     dispatcher = Dispatcher(queue, attempts, world, outlook)
     caretaker = Caretaker(queue, attempts, world, kept.quarantine, group, dispatcher.wake)

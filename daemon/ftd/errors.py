@@ -2,6 +2,7 @@
 
     FtdError
     ├── InvalidSpec        INVALID_ARGUMENT     every violation at once
+    │   └── TooLarge                            all that is wrong is its size; has what would make it fit
     ├── InvalidRequest     INVALID_ARGUMENT     a request other than a spec is malformed
     ├── JobNotFound        NOT_FOUND
     ├── JobAmbiguous       FAILED_PRECONDITION  a prefix or name that several jobs have
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from ftd.job import Job
     from ftd.moves import Event
+    from ftd.records import Fix
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,14 @@ class InvalidSpec(FtdError):
         count = len(self.violations)
         lines = "; ".join(f"{v.field}: {v.description}" for v in self.violations)
         super().__init__(f"the spec has {count} problem{'s' if count != 1 else ''}: {lines}")
+
+
+class TooLarge(InvalidSpec):
+    """A spec that is good but for its size, which no devices of this host could hold."""
+
+    def __init__(self, violations: Sequence[Violation], fixes: Sequence[Fix]) -> None:
+        super().__init__(violations)
+        self.fixes = tuple(fixes)
 
 
 class InvalidRequest(FtdError):

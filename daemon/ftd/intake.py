@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftd import memory
+from ftd import memory, records
 from ftd.capacity import device_kind, missing_devices, too_large
-from ftd.errors import InvalidSpec, Violation
+from ftd.errors import InvalidSpec, TooLarge, Violation
 from ftd.limits import ending, is_data_path, is_usable_path
 from ftd.measured import Measurement, Subject
 from ftd.models import HostPolicy, ModelInfo, read_model
@@ -92,12 +92,16 @@ class Intake:
 
         longest = resolved.data.max_length or 0
 
+        found_fixes: list[records.Fix] = []
+
         def fixes(fits_bytes: int) -> tuple[Fix, ...]:
-            return memory.fixes(resolved, config, longest, fits_bytes)
+            found = memory.fixes(resolved, config, longest, fits_bytes)
+            found_fixes.extend(memory.told(fix, longest) for fix in found)
+            return found
 
         needed = self._estimate(resolved, model, longest)
         if too_big := list(too_large(resolved, needed, devices, fixes)):
-            raise InvalidSpec(too_big)
+            raise TooLarge(too_big, found_fixes)
         return Accepted(spec.name or default_name(resolved), spec.project or DEFAULT_PROJECT, resolved, needed)
 
     def estimate(self, resolved: TrainingSpec, sequence_length: int) -> MemoryEstimate:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ftd import records
 from ftd.measured import Measurement, Subject
 from ftd.records import MemoryEstimate, MemoryTerm
 from ftd.spec import (
@@ -156,6 +157,22 @@ def fixes(training: TrainingSpec, config: Mapping[str, Any], sequence_length: in
     if training.resources.memory_bytes is not None:
         return ()
     return cheapest_fixes(workload_of(training, sequence_length), shape_of(config), fits_bytes)
+
+
+def told(fix: Fix, sequence_length: int) -> records.Fix:
+    """A fix as clients see it: what to set in a JobSpec, and what the training would need then."""
+    found = fix.estimate
+    estimate = MemoryEstimate(
+        terms=_terms(found),
+        peak_bytes=found.peak_bytes,
+        reserve_bytes=found.reserve_bytes,
+        peak_moment=found.moment,
+        uncertainty=found.uncertainty,
+        sequence_length=sequence_length,
+        basis=found.basis,
+    )
+    changes = {f"training.{setting.field}": setting.value for setting in fix.settings}
+    return records.Fix(fix.change, changes, estimate)
 
 
 def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:

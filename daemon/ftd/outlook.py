@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from ftsched.forecast import forecast
-
 from ftd.records import Forecast
+from ftsched.forecast import forecast
 from ftsched.model import Snapshot
 
 

@@ -6,6 +6,7 @@ sizes are bytes. Nothing here decides anything, reads a clock or touches the sys
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
@@ -188,6 +189,15 @@ class MemoryEstimate:
     host_bytes: int = 0
     disk_bytes: int = 0
     token_operations: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A change of a spec that makes it need less memory; `changes` has what to set by path into JobSpec."""
+
+    description: str
+    changes: Mapping[str, str]
+    estimate: MemoryEstimate | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from ftd.eligible import Standing, stand
 from ftd.errors import DevicesUnreadable
 from ftd.job import Job
 from ftd.ledger import Ledger, ask_of, kind_of, with_running
+from ftd.measured import Measurement
 from ftd.quarantine import Quarantine
 from ftd.queue import Queue
 from ftd.records import Duration, JobState
@@ -33,6 +34,8 @@ from ftsched.model import Ask, Device, Holding, Needs, Policy, Snapshot, Waiting
 from ftsched.pace import device_speed
 
 T = TypeVar("T")
+# What runs of the same model, method and shape as a job's have measured.
+History = Callable[[Job], Awaitable[tuple[Measurement, ...]]]
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -64,6 +67,7 @@ class World:
         ledger: Ledger,
         devices: DevicePolicy,
         policy: Policy,
+        history: History,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._queue = queue
@@ -75,6 +79,9 @@ class World:
         self._sharing = devices
         self.policy = policy
         self.clock = clock
+        self._history = history
+        # Seconds of an update in earlier runs like a job's next attempt, by job and attempt.
+        self._steps: dict[tuple[str, int], tuple[float, ...]] = {}
         self._on_look: list[Callable[[tuple[Device, ...]], None]] = []
 
     def when_seen(self, callback: Callable[[tuple[Device, ...]], None]) -> None:
@@ -115,6 +122,7 @@ class World:
             lambda: {job.id: needs.taken(self._runs.get(job.id), pids.get(job.id, ())) for job in (*held, *ready)}
         )
         host = await self._ask(lambda: needs.host(host_name(), self._runs.root.parent, (has[job.id] for job in held)))
+        await self._learn([*held, *ready])
         ours = frozenset().union(*pids.values())
         snapshot = Snapshot(
             devices=tuple(_without(device, ours) for device in devices),
@@ -131,7 +139,18 @@ class World:
         on_gpu = job.resolved.resources.device is DeviceKind.GPU
         name = next((device.name for device in devices if (device.kind == "gpu") is on_gpu), "")
         speed = device_speed(name, 0 if on_gpu else os.cpu_count() or 1)
-        return remaining(job, self._queue.progress_now(job.id), device_speed=speed)
+        steps = self._steps.get((job.id, len(job.attempts)), ())
+        return remaining(job, self._queue.progress_now(job.id), steps, speed)
+
+    async def _learn(self, jobs: Sequence[Job]) -> None:
+        """Looks up once for each attempt what earlier runs measured, which means to read the model's config."""
+        known = {job.id for job in (*self._queue.active(), *jobs)}
+        self._steps = {key: steps for key, steps in self._steps.items() if key[0] in known}
+        for job in jobs:
+            key = (job.id, len(job.attempts))
+            if key not in self._steps:
+                runs = await self._history(job)
+                self._steps[key] = tuple(run.step_seconds for run in runs if run.step_seconds)
 
     def _waiting(self, job: Job, has: Needs, devices: Sequence[Device]) -> Waiting:
         duration = self.duration(job, devices)

@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark, or those named: `python -m tests.bench startup submits latency streams training`.
+"""`make bench`: every benchmark, or those named: `python -m tests.bench startup planning submits ...`.
 
 Read the ratios: both sides of each are measured in the same run, on the same machine.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import latency, startup, streams, submits, training
+from tests.bench import latency, planning, startup, streams, submits, training
 
 BENCHES = {
     "startup": startup.main,
+    "planning": planning.main,
     "submits": submits.main,
     "latency": latency.main,
     "streams": streams.main,

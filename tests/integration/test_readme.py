@@ -36,7 +36,15 @@ def run(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_shell_commands_do_what_they_say(home: Path) -> None:
-    assert [command.split()[1] for command in COMMANDS] == ["plan", "submit", "queue", "gpus", "logs", "metrics", "cancel"]
+    assert [command.split()[1] for command in COMMANDS] == [
+        "plan",
+        "submit",
+        "queue",
+        "gpus",
+        "logs",
+        "metrics",
+        "cancel",
+    ]
     for command in COMMANDS:
         program, *arguments = command.split()
         done = run(home, str(Path(sys.executable).parent / Path(program).name), *arguments)

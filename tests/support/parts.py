@@ -17,6 +17,7 @@ from ftd.intake import Accepted
 from ftd.job import Job
 from ftd.launch import Handle
 from ftd.ledger import Ledger
+from ftd.measured import Measurement
 from ftd.moves import Prepared
 from ftd.queue import Queue
 from ftd.records import DataReport, MemoryEstimate, Outcome, SplitReport
@@ -157,6 +158,11 @@ class FakeInventory:
 
     def release(self, device: str) -> None:
         self.released.append(device)
+
+
+async def nothing_measured(_job: Job) -> tuple[Measurement, ...]:
+    """The history of a host on which nothing has run."""
+    return ()
 
 
 def cpu(total_bytes: int = 100, used_bytes: int = 0) -> Device:

@@ -12,7 +12,7 @@ from ftd.admission import Admission
 from ftd.dispatch import Dispatcher, Trial
 from ftd.doorbells import Doorbells
 from ftd.duration import total_steps, total_tokens
-from ftd.errors import InvalidRequest, InvalidSpec, Violation
+from ftd.errors import InvalidRequest, InvalidSpec, TooLarge, Violation
 from ftd.explain import order_of
 from ftd.job import Job
 from ftd.moves import TERMINAL
@@ -87,6 +87,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         except InvalidSpec as error:
             for violation in error.violations:
                 response.violations.add(field=violation.field, description=violation.description)
+            if isinstance(error, TooLarge):
+                response.fixes.extend(wire.to_proto(fix, job_service_pb2.Fix) for fix in error.fixes)
             return response
         response.resolved.CopyFrom(wire.to_proto(job.resolved, training_pb2.TrainingSpec))
         if job.estimate:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.support.parts import HALF_LIFE, PREPARED, FakeInventory, opened_database, submit
+from tests.support.parts import HALF_LIFE, PREPARED, FakeInventory, nothing_measured, opened_database, submit
 
 from ftd import caretaker
 from ftd.caretaker import Caretaker, kept_bytes
@@ -57,7 +57,7 @@ async def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         queue = Queue(Store(database), runs, ledger, 100, {})
         attempts, inventory, quarantine = FakeAttempts(), FakeInventory((GPU,)), Quarantine(database)
         sharing = DevicePolicy(None, 1)
-        world = World(queue, attempts, runs, inventory, quarantine, ledger, sharing, Policy())  # type: ignore[arg-type]
+        world = World(queue, attempts, runs, inventory, quarantine, ledger, sharing, Policy(), nothing_measured)  # type: ignore[arg-type]
         caring = Caretaker(queue, attempts, world, quarantine, group, lambda: None)  # type: ignore[arg-type]
         watching = group.create_task(caring.watch(inventory))
         await asyncio.sleep(0)

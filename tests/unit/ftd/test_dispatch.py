@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.support.parts import HALF_LIFE, PREPARED, FakeInventory, cpu, opened_database, submit
+from tests.support.parts import HALF_LIFE, PREPARED, FakeInventory, cpu, nothing_measured, opened_database, submit
 
 from ftd.devices import DeviceError
 from ftd.dispatch import Dispatcher
@@ -68,7 +68,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
         attempts, inventory = FakeAttempts(), FakeInventory((cpu(),))
         policy = Policy(min_run_seconds=0.0)
         quarantine, sharing = Quarantine(database), DevicePolicy(None, 1)
-        world = World(queue, attempts, runs, inventory, quarantine, ledger, sharing, policy, clock)  # type: ignore[arg-type]
+        world = World(queue, attempts, runs, inventory, quarantine, ledger, sharing, policy, nothing_measured, clock)  # type: ignore[arg-type]
         dispatcher = Dispatcher(queue, attempts, world, Outlook(group, clock))  # type: ignore[arg-type]
         task = asyncio.create_task(dispatcher.run())
         yield Parts(queue, attempts, inventory, dispatcher, world, now)

@@ -30,6 +30,7 @@ from ftd.spec import (
     Output,
     Pretrain,
     Resources,
+    Sharing,
     TrainingSpec,
 )
 from ftsched.model import Device
@@ -97,7 +98,7 @@ def test_a_good_spec_is_resolved_named_and_estimated(host: Host) -> None:
     accepted = host.intake().accept(host.spec(), (CPU,))
     assert accepted.name == "sft-lora-smollm2-135m-instruct"
     assert accepted.project == "default"
-    assert accepted.resolved.resources == Resources(device=DeviceKind.CPU)
+    assert accepted.resolved.resources == Resources(device=DeviceKind.CPU, sharing=Sharing.SHARE)
     assert isinstance(accepted.resolved.method, Lora)
     assert accepted.estimate.sequence_length == 2048
     assert 0 < accepted.estimate.peak_bytes <= accepted.estimate.reserve_bytes < CPU.total_bytes
@@ -110,7 +111,7 @@ def test_given_names_stay(host: Host) -> None:
 
 def test_a_gpu_is_chosen_where_there_is_one(host: Host) -> None:
     accepted = host.intake().accept(host.spec(), (CPU, GPU))
-    assert accepted.resolved.resources == Resources(device=DeviceKind.GPU, gpus=1)
+    assert accepted.resolved.resources == Resources(device=DeviceKind.GPU, gpus=1, sharing=Sharing.SHARE)
 
 
 def test_the_estimate_is_made_again_for_the_length_the_data_has(host: Host) -> None:
