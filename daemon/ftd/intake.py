@@ -23,19 +23,8 @@ from ftd.names import default_name
 from ftd.paths import PathRefused, PathRoots, Roots
 from ftd.records import MemoryEstimate
 from ftd.resolve import resolve
-from ftd.spec import (
-    Attention,
-    Data,
-    DataSource,
-    DeviceKind,
-    Format,
-    Freeze,
-    JobSpec,
-    Model,
-    Output,
-    Pretrain,
-    TrainingSpec,
-)
+from ftd.spec import Attention, Data, DataSource, DeviceKind, Format, Freeze, JobSpec, Model, Output, TrainingSpec
+from ftd.stages import Pretrain
 from ftd.validate import check
 from ftsched.fixes import Fix
 from ftsched.model import Device

@@ -10,24 +10,8 @@ from typing import Any
 from ftd import records
 from ftd.measured import Measurement, Subject
 from ftd.records import MemoryEstimate, MemoryTerm
-from ftd.spec import (
-    Cadence,
-    Cpo,
-    DeviceKind,
-    Dpo,
-    Dtype,
-    Freeze,
-    Kto,
-    Lora,
-    Method,
-    Orpo,
-    Pretrain,
-    Qlora,
-    QuantType,
-    Reward,
-    Stage,
-    TrainingSpec,
-)
+from ftd.spec import Cadence, DeviceKind, Dtype, Freeze, Lora, Method, Qlora, QuantType, TrainingSpec
+from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Stage
 from ftsched import estimate as arithmetic
 from ftsched import learned, workload
 from ftsched.fixes import Fix, cheapest_fixes

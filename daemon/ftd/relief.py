@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ftd.records import Attempt, Failure, FailureClass, MemoryEstimate, MemoryTerm
-from ftd.spec import Cadence, Cpo, DeviceKind, Dpo, DpoLoss, Kto, Orpo, Stage, TrainingSpec
+from ftd.spec import Cadence, DeviceKind, TrainingSpec
+from ftd.stages import Cpo, Dpo, DpoLoss, Kto, Orpo, Stage
 from ftsched.fixes import Fix
 
 

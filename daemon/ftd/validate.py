@@ -14,25 +14,16 @@ from ftd.spec import (
     Attention,
     Cadence,
     Columns,
-    Cpo,
-    CpoLoss,
     DataSource,
     DeviceKind,
-    Dpo,
-    DpoLoss,
     Dtype,
     Format,
     JobSpec,
-    Kto,
-    Orpo,
-    Pretrain,
     Qlora,
-    Reward,
-    Sft,
-    Stage,
     TrainingSpec,
     choice_name,
 )
+from ftd.stages import Cpo, CpoLoss, Dpo, DpoLoss, Kto, Orpo, Pretrain, Reward, Sft, Stage
 
 # A path below `training`, and what is wrong and accepted there.
 Problem = tuple[str, str]

@@ -15,7 +15,7 @@ from ftsched.workload import Workload
 Method = Literal["full", "lora", "qlora"]
 Stage = Literal["sft", "pretrain", "dpo", "kto", "reward", "grpo"]
 # Stages the daemon trains. What it does not train yet is resolved as if it were supervised.
-OWN_STAGES: dict[str, spec.Stage] = {"sft": spec.Sft(), "pretrain": spec.Pretrain(), "dpo": spec.Dpo()}
+OWN_STAGES: dict[str, stages.Stage] = {"sft": stages.Sft(), "pretrain": stages.Pretrain(), "dpo": stages.Dpo()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Configuration:
             compute=spec.Compute(self.precision, self.recompute),
             evaluation=spec.Evaluation(cadence=spec.Cadence.NEVER),
             checkpoints=spec.Checkpoints(cadence=spec.Cadence.NEVER),
-            stage=OWN_STAGES.get(self.stage, spec.Sft()),
+            stage=OWN_STAGES.get(self.stage, stages.Sft()),
             method=self._method(),
         )
         return resolve(asked, spec.DeviceKind.GPU, None)

@@ -21,18 +21,17 @@ from ftd.spec import (
     Data,
     DataSource,
     DeviceKind,
-    Dpo,
     Format,
     Freeze,
     JobSpec,
     Lora,
     Model,
     Output,
-    Pretrain,
     Resources,
     Sharing,
     TrainingSpec,
 )
+from ftd.stages import Dpo, Pretrain
 from ftsched.model import Device
 
 GIB = 2**30

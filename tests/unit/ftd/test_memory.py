@@ -16,7 +16,6 @@ from ftd.spec import (
     Data,
     DataSource,
     DeviceKind,
-    Dpo,
     Dtype,
     Evaluation,
     Freeze,
@@ -24,11 +23,11 @@ from ftd.spec import (
     Lora,
     Model,
     Optimizer,
-    Pretrain,
     Qlora,
     Resources,
     TrainingSpec,
 )
+from ftd.stages import Dpo, Pretrain
 from ftsched.shapes import NotAModel
 
 LLAMA = {

@@ -9,7 +9,8 @@ import pytest
 from ftd import memory
 from ftd.measured import Measurement
 from ftd.records import MemoryEstimate
-from ftd.spec import Batch, Compute, DeviceKind, Dtype, Evaluation, Lora, Model, Optimizer, Resources, Sft, TrainingSpec
+from ftd.spec import Batch, Compute, DeviceKind, Dtype, Evaluation, Lora, Model, Optimizer, Resources, TrainingSpec
+from ftd.stages import Sft
 
 GIB = 2**30
 CONFIG = {

@@ -4,7 +4,8 @@ import pytest
 
 from ftd.limits import NAME
 from ftd.names import default_name
-from ftd.spec import Dpo, Lora, Model, Qlora, Sft, TrainingSpec
+from ftd.spec import Lora, Model, Qlora, TrainingSpec
+from ftd.stages import Dpo, Sft
 
 
 @pytest.mark.parametrize(

@@ -8,23 +8,8 @@ import pytest
 
 from ftd.records import Attempt, Failure, FailureClass, MemoryEstimate, MemoryTerm
 from ftd.relief import can_relieve, kept, relieve
-from ftd.spec import (
-    Batch,
-    Cadence,
-    Compute,
-    Cpo,
-    DeviceKind,
-    Dpo,
-    DpoLoss,
-    Evaluation,
-    Kto,
-    Orpo,
-    Resources,
-    Reward,
-    Stage,
-    TrainingSpec,
-    WeightedDpoLoss,
-)
+from ftd.spec import Batch, Cadence, Compute, DeviceKind, Evaluation, Resources, TrainingSpec
+from ftd.stages import Cpo, Dpo, DpoLoss, Kto, Orpo, Reward, Stage, WeightedDpoLoss
 
 
 def training(micro: int, per_update: int, gpus: int | None = None, eval_micro: int | None = None) -> TrainingSpec:

@@ -21,7 +21,8 @@ from ftd.records import (
     ReasonCode,
     Transition,
 )
-from ftd.spec import Batch, Data, DataSource, Dpo, JobSpec, Model, Qlora, Sft, TrainingSpec, TrainOn
+from ftd.spec import Batch, Data, DataSource, JobSpec, Model, Qlora, TrainingSpec
+from ftd.stages import Dpo, Sft, TrainOn
 
 SPEC = JobSpec(
     name="first",

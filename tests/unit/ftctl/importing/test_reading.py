@@ -11,7 +11,8 @@ from ftctl.importing import reading
 from ftctl.importing.commandline import commands
 from ftctl.importing.ours import OURS
 from ftd.resolve import resolve
-from ftd.spec import DeviceKind, Dpo, Freeze, Lora, Model, TrainingSpec
+from ftd.spec import DeviceKind, Freeze, Lora, Model, TrainingSpec
+from ftd.stages import Dpo
 
 
 def tool_of(text: str, source: str = "f.yaml") -> str:
