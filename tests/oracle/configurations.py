@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tests.oracle.shapes import SHAPES
 
-from ftd import memory, spec
+from ftd import memory, spec, stages
 from ftd.resolve import resolve
 from ftsched.workload import Workload
 
