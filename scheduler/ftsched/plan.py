@@ -17,7 +17,7 @@ from math import inf
 from ftsched.backfill import keep, reserve
 from ftsched.fit import survey
 from ftsched.fragments import Fragments
-from ftsched.model import Holding, Kind, Plan, Preemption, Snapshot, Start, Waiting
+from ftsched.model import Ask, Holding, Kind, Plan, Preemption, Snapshot, Start, Waiting
 from ftsched.order import Line, Services
 from ftsched.places import Places
 from ftsched.preempt import MadeRoom, Preemptor
@@ -50,7 +50,9 @@ class Walk:
         self._preemptor = Preemptor(snapshot, services, now)
         # The jobs that were started, as they hold from now on.
         self.started: list[Holding] = []
+        # Of each kind the first blocked job; and what does not fit though all jobs of ours ended.
         self._heads: dict[Kind, str] = {}
+        self._hopeless: set[Ask] = set()
         self.starts: list[Start] = []
         self.refused: list[Refusal] = []
         self.preemptions: list[Preemption] = []
@@ -79,8 +81,12 @@ class Walk:
 
     def _blocked(self, job: Waiting, ends: float) -> Refusal:
         """Keeps a place for the job if it is the first, or if others are to make room for it."""
-        first = job.ask.kind not in self._heads
-        reservation = reserve(self.places, job.ask, self._running(), self._now) if first else None
+        first = job.ask.kind not in self._heads and job.ask not in self._hopeless
+        reservation = (
+            reserve(self.places, job.ask, [*self._snapshot.holding, *self.started], self._now) if first else None
+        )
+        if first and not reservation:
+            self._hopeless.add(job.ask)
         gains = not first or self._preemptor.gains(reservation)
         if gains and (room := self._preemptor.make_room(job, self.places)):
             return self._preempt(job, ends, room)
@@ -90,11 +96,11 @@ class Walk:
                 keep(self.places, job.job, job.ask, reservation)
         return Refusal(job, ends, reservation=reservation)
 
-    def _running(self) -> list[Holding]:
-        return [*self._snapshot.holding, *self.started]
-
     def _preempt(self, job: Waiting, ends: float, room: MadeRoom) -> Refusal:
         keep(self.places, job.job, job.ask, room.reservation)
+        self._heads.setdefault(job.ask.kind, job.job)
+        # It will start as soon as they are gone: nobody is stopped for a job that its quota would then hold back.
+        self._quotas.take(job)
         self.preemptions += [Preemption(held.job, job.job, show_preemption(held, job)) for held in room.stopped]
         return Refusal(job, ends, reservation=room.reservation, makers=room.makers)
 

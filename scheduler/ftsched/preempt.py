@@ -54,7 +54,9 @@ class Preemptor:
 
     def make_room(self, job: Waiting, places: Places) -> MadeRoom | None:
         """The place that the job gets if others leave, and whom to stop: nobody if those who leave already do."""
-        if not self._looks or any(_harder(job, ask, priority) for ask, priority in self._failed):
+        if not self._looks or not (self._may or self._leaving):
+            return None
+        if any(_harder(job, ask, priority) for ask, priority in self._failed):
             return None
         victims = list(islice((held for held in self._may if self._yields(held, job)), LOOKED))
         if not victims and not any(self._yields(held, job) for held in self._leaving.values()):

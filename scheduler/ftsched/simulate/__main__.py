@@ -141,7 +141,11 @@ def _scheduler(options: argparse.Namespace, *, preempt: bool, drop: bool) -> Sch
     if options.policy == "ours":
         return ours.PlanScheduler(
             ours.devices(nodes, cards, memory, share=options.share == "on"),
-            Policy(backfill=options.backfill or "easy", preempt="service" if preempt else "off"),
+            # Where all places are given up at every event, whoever fills a hole delays nobody.
+            Policy(
+                backfill=options.backfill or ("fill" if preempt and drop else "easy"),
+                preempt="service" if preempt else "off",
+            ),
             drop=preempt and drop,
             clock=time.perf_counter if options.timed else None,
         )
