@@ -54,8 +54,14 @@ class Chooser:
     def _sets(self, slots: Sequence[Slot], usable: list[int], links: Links, ask: Ask) -> list[Positions]:
         """The sets of devices worth comparing."""
         # Idle and tight ones first; a device whose fast neighbours are taken before one that could be in a fast gang.
-        usable.sort(
-            key=lambda i: (slots[i].jobs if self._spread else 0, _neighbours(links, i, usable), slots[i].free_bytes, i)
+        usable = sorted(
+            usable,
+            key=lambda i: (
+                slots[i].jobs if self._spread else 0,
+                _neighbours(links, i, usable),
+                slots[i].free_bytes,
+                i,
+            ),
         )
         if ask.devices == len(usable):
             return [tuple(sorted(usable))]
