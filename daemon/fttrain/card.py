@@ -27,15 +27,16 @@ def text(bootstrap: trainer_pb2.Bootstrap, state: Any, rows: Rows) -> str:
     """The card as Markdown with the front matter that model hubs read. `state` is the trainer's state at the end."""
     spec = bootstrap.spec
     adapter = spec.WhichOneof("method") in ("lora", "qlora")
+    scores = spec.WhichOneof("stage") == "reward"
     base = portable_name(spec.model)
     front = {
         "base_model": base,
         "library_name": "peft" if adapter else "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "text-classification" if scores else "text-generation",
         "tags": ["finetuned", spec.WhichOneof("stage"), spec.WhichOneof("method")],
     }
     sections = {
-        "How to load it": _usage(base) if adapter else _usage_of_model(),
+        "How to load it": _usage(base, scores) if adapter else _usage_of_model(scores),
         "Result": _table(_result(state)),
         "Lineage": _table(_lineage(bootstrap, rows)),
         "Versions": _table([("finetuned", bootstrap.daemon_version), *((name, version(name)) for name in _LIBRARIES)]),
@@ -88,21 +89,30 @@ def _table(pairs: Any) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in pairs)])
 
 
-def _usage(base: str) -> str:
+def _usage(base: str, scores: bool) -> str:
+    auto, labels = _loading(scores)
     return f"""```python
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {auto}, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("this folder")
-base = AutoModelForCausalLM.from_pretrained("the folder or repository of {base}")
+base = {auto}.from_pretrained("the folder or repository of {base}"{labels})
 model = PeftModel.from_pretrained(base, "this folder")
 ```"""
 
 
-def _usage_of_model() -> str:
-    return """```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+def _usage_of_model(scores: bool) -> str:
+    auto, _ = _loading(scores)
+    return f"""```python
+from transformers import {auto}, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("this folder")
-model = AutoModelForCausalLM.from_pretrained("this folder")
+model = {auto}.from_pretrained("this folder")
 ```"""
+
+
+def _loading(scores: bool) -> tuple[str, str]:
+    """The class that loads it, and what that must be told of a base model; of a reward model its head and padding."""
+    if scores:
+        return "AutoModelForSequenceClassification", ", num_labels=1, pad_token_id=tokenizer.pad_token_id"
+    return "AutoModelForCausalLM", ""

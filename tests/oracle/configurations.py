@@ -15,7 +15,13 @@ from ftsched.workload import Workload
 Method = Literal["full", "lora", "qlora"]
 Stage = Literal["sft", "pretrain", "dpo", "kto", "reward", "grpo"]
 # Stages the daemon trains. What it does not train yet is resolved as if it were supervised.
-OWN_STAGES: dict[str, stages.Stage] = {"sft": stages.Sft(), "pretrain": stages.Pretrain(), "dpo": stages.Dpo()}
+OWN_STAGES: dict[str, stages.Stage] = {
+    "sft": stages.Sft(),
+    "pretrain": stages.Pretrain(),
+    "dpo": stages.Dpo(),
+    "kto": stages.Kto(),
+    "reward": stages.Reward(),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from tests.oracle.cuda import fake_gpu
 from tests.oracle.tracker import Peak
 from transformers import BitsAndBytesConfig, PrinterCallback, Trainer, TrainingArguments, default_data_collator
 from transformers.utils import logging
-from trl import GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
+from trl import GRPOConfig, GRPOTrainer
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import data_report_pb2, training_pb2
@@ -72,30 +72,14 @@ def _theirs(each: Configuration, message: training_pb2.TrainingSpec, folder: Pat
     adapter = method.adapter(message)
     if each.loss == "logits":
         return _classic(each, model, adapter, _arguments(TrainingArguments, message, folder))
-    more: dict[str, Any] = {}
-    match each.stage:
-        case "kto":
-            # Each row's mismatched answer was chosen from its own batch.
-            config = _arguments(KTOConfig, message, folder, train_sampling_strategy="sequential")
-            cls = _Kto
-            more["ref_model"] = None if adapter else _model(each, message, None)
-        case "reward":
-            cls, config = RewardTrainer, _arguments(RewardConfig, message, folder)
-            if adapter:
-                adapter.task_type = "SEQ_CLS"
-        case _:
-            cls = _Grpo
-            config = _arguments(
-                GRPOConfig, message, folder, num_generations=each.batch, max_completion_length=each.length - 1
-            )
-            more["reward_funcs"] = lambda **_: [0.0]
-    return cls(
+    config = _arguments(GRPOConfig, message, folder, num_generations=each.batch, max_completion_length=each.length - 1)
+    return _Grpo(
         model=model,
         args=config,
         train_dataset=_rows(each),
         processing_class=models.tokenizer(),
         peft_config=adapter,
-        **more,
+        reward_funcs=lambda **_: [0.0],
     )
 
 
@@ -128,8 +112,7 @@ def _rows(each: Configuration) -> Dataset:
         case "dpo":
             row = {"prompt_ids": tokens[:1], "chosen_ids": tokens[1:], "rejected_ids": tokens[1:]}
         case "kto":
-            row = {"prompt_ids": tokens[:1], "completion_ids": tokens[1:], "KL_completion_ids": tokens[1:]}
-            row["label"] = True
+            row = {"prompt_ids": tokens[:1], "completion_ids": tokens[1:], "label": True}
         case "reward":
             row = {"chosen_ids": tokens, "rejected_ids": tokens}
         case "grpo":
@@ -137,13 +120,6 @@ def _rows(each: Configuration) -> Dataset:
     if each.loss == "logits":
         row["attention_mask"] = tokens
     return Dataset.from_list([row] * (2 * each.batch * each.accumulation + 1))
-
-
-class _Kto(KTOTrainer):  # type: ignore[misc]
-    """KTO on rows that are tokenised already."""
-
-    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        return dataset
 
 
 class _Grpo(GRPOTrainer):  # type: ignore[misc]

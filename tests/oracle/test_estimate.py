@@ -18,6 +18,8 @@ CASES = [
     Configuration("Phi-3-mini", "full", recompute=False),
     Configuration("Qwen3-4B", "lora", "dpo"),
     Configuration("SmolLM2-135M", "full", "grpo", batch=4),
+    Configuration("Llama-3-8B", "lora", "kto", batch=2),
+    Configuration("Qwen2.5-0.5B", "full", "reward", batch=2),
     Configuration("Pythia-1B", "lora", loss="logits"),
 ]
 

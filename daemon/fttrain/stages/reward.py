@@ -27,13 +27,20 @@ class Reward:
             "disable_dropout": parts.disables_dropout,
         }
         parts.model.score.requires_grad_(True)
-        if spec.compute.precision != training_pb2.DTYPE_FP32:
-            # Autocast computes it in 16 bits all the same.
-            parts.model.score.float()
         if parts.adapter is not None:
             # PEFT trains the head of such a model beside the adapter, and saves it with that.
             parts.adapter.task_type = "SEQ_CLS"
-        return _RewardTrainer(args=RewardConfig(**config), **parts.for_trainer())
+        trainer = _RewardTrainer(args=RewardConfig(**config), **parts.for_trainer())
+        if spec.compute.precision != training_pb2.DTYPE_FP32:
+            # Autocast computes it in 16 bits all the same.
+            _widen_head(trainer.model)
+        return trainer
+
+
+def _widen_head(model: Any) -> None:
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and "score" in name.split("."):
+            weight.data = weight.data.float()
 
 
 class _RewardTrainer(Ours, RewardTrainer):  # type: ignore[misc]

@@ -27,7 +27,7 @@ from ftd.spec import (
     Resources,
     TrainingSpec,
 )
-from ftd.stages import Dpo, Pretrain
+from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward
 from ftsched.shapes import NotAModel
 
 LLAMA = {
@@ -64,6 +64,9 @@ def test_the_defaults_of_each_method() -> None:
     "more",
     [
         {"stage": Dpo()},
+        {"stage": Kto()},
+        {"stage": Orpo()},
+        {"stage": Cpo()},
         {"method": Lora(rank=512)},
         {"method": Lora(modules_to_save=("lm_head",))},
         {"method": Lora(dora=True), "compute": Compute(gradient_checkpointing=False)},
@@ -85,6 +88,11 @@ def test_what_saves_memory_is_estimated_lower() -> None:
     assert reserve(method=Lora(target_modules=("q_proj",), rank=512)) < reserve(method=Lora(rank=512))
     quantised_twice, once = (Qlora(double_quant=twice) for twice in (True, False))
     assert reserve(method=quantised_twice) < reserve(method=once)
+
+
+def test_all_logits_at_once_cost_more_than_a_head_of_one_number() -> None:
+    pairs = {"batch": Batch(micro_batch=4)}
+    assert reserve(stage=Reward(), **pairs) < reserve(stage=Dpo(), **pairs) < reserve(stage=Orpo(), **pairs)
 
 
 def test_padding_and_packing_cost_the_fast_attention() -> None:

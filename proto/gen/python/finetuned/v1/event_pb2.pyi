@@ -282,7 +282,7 @@ class StepMetrics(_message.Message):
     epoch: _builtins.float
     """Passes over the data so far."""
     loss: _builtins.float
-    """Mean over the tokens (for dpo: the pairs) of the update."""
+    """Mean over the tokens (of preferences: the rows) of the update."""
     learning_rate: _builtins.float
     grad_norm: _builtins.float
     """Before clipping."""
@@ -294,7 +294,9 @@ class StepMetrics(_message.Message):
     """Peak memory of the busiest device so far, in bytes: torch-allocated on a GPU, resident set on a CPU."""
     @_builtins.property
     def extra(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """What only some stages report, by the trainer's name: for dpo rewards/chosen, rewards/rejected, rewards/margins, rewards/accuracies."""
+        """What only some stages report, by the trainer's name: for dpo rewards/chosen, rewards/rejected, rewards/margins,
+        rewards/accuracies; for reward accuracy, margin, mean_reward.
+        """
 
     def __init__(
         self,
