@@ -25,7 +25,7 @@ from ftsched.quotas import Quotas
 from ftsched.reasons import Reasons, Refusal, show_preemption
 
 # So many places are compared in one plan at most: with a long queue the tightest place has to do.
-COMPARISONS = 2000
+COMPARISONS = 500
 
 
 def plan(snapshot: Snapshot, now: float) -> Plan:
