@@ -168,12 +168,15 @@ def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
     evaluates = training.evaluation.cadence not in (None, Cadence.NEVER)
     # The trainers leave arithmetic in 16 bits to autocast, whatever the weights are.
     autocast = training.compute.precision in (Dtype.BF16, Dtype.FP16)
+    # TRL's trainers of these have all logits at once, and make what is not quantised fp32.
+    at_once = isinstance(training.stage, Orpo | Cpo)
+    weight_bytes = 4 if at_once and quantised else _BYTES[training.model.dtype or Dtype.FP32]
     return workload.Workload(
         stage=_stage(training.stage),
         method=_method(training.method),
         device="gpu" if resources.device == "gpu" else "cpu",
         gpus=gpus,
-        weight_bytes=_BYTES[training.model.dtype or Dtype.FP32],
+        weight_bytes=weight_bytes,
         autocast=autocast,
         micro_batch=micro_batch,
         sequence=sequence,
@@ -182,11 +185,11 @@ def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
         optimizer=training.optimizer.name or "",
         attention=str(training.model.attention),
         packed=bool(training.data.packing),
-        # TRL's trainers of these have all logits at once.
-        loss="logits" if isinstance(training.stage, Orpo | Cpo) else "tiled",
+        loss="logits" if at_once else "tiled",
+        logit_bytes=_logit_bytes(autocast or weight_bytes == 4) if at_once else 0,
         eval_micro_batch=training.evaluation.micro_batch or micro_batch if evaluates else 0,
         # PEFT makes adapters fp32; TRL makes those on 4-bit weights 16 bit where the arithmetic is.
-        adapter_bytes=2 if quantised and autocast else 4,
+        adapter_bytes=2 if quantised and autocast and not at_once else 4,
         rank=adapter.rank or 0,
         targets=adapter.target_modules,
         dropout=bool(adapter.dropout),
@@ -196,6 +199,11 @@ def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
         double_quant=bool(quantised.double_quant) if quantised else True,
         trained_layers=(training.method.trainable_layers or 0) if isinstance(training.method, Freeze) else 0,
     )
+
+
+def _logit_bytes(fp32: bool) -> int:
+    """Of ORPO's and CPO's losses, per logit: as counted in their steps, with logits in fp32 and in 16 bits."""
+    return 18 if fp32 else 6
 
 
 def _adapter(method: Method | None) -> Lora:

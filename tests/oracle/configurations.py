@@ -13,7 +13,7 @@ from ftd.resolve import resolve
 from ftsched.workload import Workload
 
 Method = Literal["full", "lora", "qlora"]
-Stage = Literal["sft", "pretrain", "dpo", "kto", "reward", "grpo"]
+Stage = Literal["sft", "pretrain", "reward", "dpo", "kto", "orpo", "cpo", "grpo"]
 # Stages the daemon trains. What it does not train yet is resolved as if it were supervised.
 OWN_STAGES: dict[str, stages.Stage] = {
     "sft": stages.Sft(),
@@ -21,6 +21,8 @@ OWN_STAGES: dict[str, stages.Stage] = {
     "dpo": stages.Dpo(),
     "kto": stages.Kto(),
     "reward": stages.Reward(),
+    "orpo": stages.Orpo(),
+    "cpo": stages.Cpo(),
 }
 
 
@@ -51,6 +53,11 @@ class Configuration:
         return " ".join([self.model, self.method, self.stage, f"{self.batch}x{self.length}", *unusual])
 
     @property
+    def is_ours(self) -> bool:
+        """Whether the daemon trains it."""
+        return self.stage in OWN_STAGES and self.loss == "tiled"
+
+    @property
     def config(self) -> dict[str, Any]:
         """The model's config.json."""
         return SHAPES[self.model]
@@ -73,8 +80,11 @@ class Configuration:
 
     def workload(self) -> Workload:
         """What the daemon tells the estimator of it."""
+        work = memory.workload_of(self.training(), self.length)
+        if self.is_ours:
+            return work
         return replace(
-            memory.workload_of(self.training(), self.length),
+            work,
             stage=self.stage,
             loss=self.loss,
             # transformers' Trainer drops the outputs before the backward pass, which keeps fp32 logits, their gradient
@@ -104,10 +114,11 @@ def _table() -> Iterator[Configuration]:
         yield each(model, "full", length=4096, recompute=False)
     # The stages; those of preferences have pairs in a batch.
     for model in ("Llama-3-8B", "Qwen2.5-0.5B"):
-        for stage in ("dpo", "kto", "reward", "grpo"):
+        for stage in ("reward", "dpo", "kto", "orpo", "cpo", "grpo"):
             yield each(model, "lora", stage, batch=2)
             yield each(model, "full", stage, batch=2)
         yield each(model, "qlora", "dpo", recompute=False)
+        yield each(model, "qlora", "orpo")
         yield each(model, "lora", "pretrain", length=2048)
     # The classic loss.
     for model in ("Llama-3-8B", "Qwen2.5-0.5B", "Gemma-2B", "GPT-2"):

@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from peft import get_peft_model
 from tests.oracle import models
-from tests.oracle.configurations import OWN_STAGES, Configuration
+from tests.oracle.configurations import Configuration
 from tests.oracle.cuda import fake_gpu
 from tests.oracle.tracker import Peak
 from transformers import BitsAndBytesConfig, PrinterCallback, Trainer, TrainingArguments, default_data_collator
@@ -43,10 +43,7 @@ def peak_of(each: Configuration) -> Peak:
     logging.set_verbosity_error()
     disable_progress_bars()
     with TemporaryDirectory() as folder, fake_gpu() as storages:
-        if each.loss == "tiled" and each.stage in OWN_STAGES:
-            trainer = _ours(each, message, folder)
-        else:
-            trainer = _theirs(each, message, Path(folder))
+        trainer = _ours(each, message, folder) if each.is_ours else _theirs(each, message, Path(folder))
         trainer.remove_callback(PrinterCallback)
         storages.reset()
         recipe.run_loop(trainer, None)
@@ -109,7 +106,7 @@ def _rows(each: Configuration) -> Dataset:
     tokens = [_TOKEN] * each.length
     row: dict[str, Any] = {"input_ids": tokens, "labels": tokens}
     match each.stage:
-        case "dpo":
+        case "dpo" | "orpo" | "cpo":
             row = {"prompt_ids": tokens[:1], "chosen_ids": tokens[1:], "rejected_ids": tokens[1:]}
         case "kto":
             row = {"prompt_ids": tokens[:1], "completion_ids": tokens[1:], "label": True}

@@ -20,6 +20,8 @@ CASES = [
     Configuration("SmolLM2-135M", "full", "grpo", batch=4),
     Configuration("Llama-3-8B", "lora", "kto", batch=2),
     Configuration("Qwen2.5-0.5B", "full", "reward", batch=2),
+    Configuration("Llama-3-8B", "lora", "orpo", batch=2),
+    Configuration("Llama-3-8B", "qlora", "cpo", batch=2),
     Configuration("Pythia-1B", "lora", loss="logits"),
 ]
 
