@@ -52,6 +52,12 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ("[trainer]\nthreads = -1", "[trainer] threads: input should be greater than or equal to 0 (got -1)"),
         ('[devices]\ninventory = "file"', '[devices]: file goes with inventory = "file", and only with it'),
         ('[devices]\nfile = "/gpus"', '[devices]: file goes with inventory = "file", and only with it'),
+        ('[queue]\nbackfill = "eas"', "[queue] backfill: input should be 'none', 'fill' or 'easy' (got 'eas')"),
+        ("[queue.weights]\nnlp = 0", "[queue.weights] nlp: input should be greater than 0 (got 0)"),
+        ('[queue.weights]\n"No name" = 1', "[queue.weights] No name: is no name of a project; accepted is 1 to 63 of"),
+        ("[queue.quotas.nlp]\ndevices = -1", "[queue.quotas.nlp] devices: input should be greater than or equal to 0"),
+        ("[queue.quotas.nlp]\nruning = 1", '[queue.quotas.nlp] runing: unknown key; did you mean "running"?'),
+        ('[devices.gpu_policies]\nGPU-1 = "x"', "[devices.gpu_policies] GPU-1: input should be 'share' or 'exclusive'"),
         ("[trainer]\nrank_command = []", "[trainer] rank_command: tuple should have at least 1 item"),
     ],
 )

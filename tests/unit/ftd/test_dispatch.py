@@ -12,7 +12,7 @@ import pytest_asyncio
 from tests.support.parts import HALF_LIFE, PREPARED, FakeInventory, cpu, nothing_measured, opened_database, submit
 
 from ftd.devices import DeviceError
-from ftd.dispatch import Dispatcher
+from ftd.dispatch import Dispatcher, is_news
 from ftd.draft import draft
 from ftd.errors import DevicesUnreadable
 from ftd.intake import Accepted
@@ -22,7 +22,7 @@ from ftd.moves import Ended
 from ftd.outlook import Outlook
 from ftd.quarantine import Quarantine
 from ftd.queue import Queue
-from ftd.records import JobState, MemoryEstimate, Outcome, ReasonCode
+from ftd.records import JobState, MemoryEstimate, Outcome, Reason, ReasonCode
 from ftd.rundir import RunDirectories
 from ftd.spec import DeviceKind, JobSpec, Resources, TrainingSpec
 from ftd.store import Store
@@ -168,3 +168,48 @@ def test_the_policy_limits_jobs_by_kind_of_device() -> None:
     policy = DevicePolicy(jobs_per_gpu=1, jobs_on_cpu=3)
     assert (policy.of(gpu).max_jobs, policy.of(cpu()).max_jobs) == (1, 3)
     assert DevicePolicy(None, 1).of(gpu).max_jobs is None
+
+
+@pytest.mark.parametrize(
+    ("message", "news"),
+    [
+        (
+            "needs 31.2 GiB on 1 GPU; best is GPU 2 with 22.4 GiB free, 9.6 GiB held by pid 4711 (python), not ours",
+            False,
+        ),
+        (
+            "needs 31.2 GiB on 1 GPU; best is GPU 2 with 21.9 GiB free, 10.1 GiB held by pid 4711 (python), not ours",
+            False,
+        ),
+        (
+            "needs 31.2 GiB on 1 GPU; best is GPU 2 with 12.0 GiB free, 20.0 GiB held by pid 4711 (python), not ours",
+            True,
+        ),
+        (
+            "needs 31.2 GiB on 1 GPU; best is GPU 2 with 22.4 GiB free, 9.6 GiB held by pid 4712 (python), not ours",
+            True,
+        ),
+        (
+            "needs 31.2 GiB on 1 GPU; best is GPU 3 with 22.4 GiB free, 9.6 GiB held by pid 4711 (python), not ours",
+            True,
+        ),
+        ("needs 31.2 GiB on 1 GPU; best is GPU 2 with 900 MiB free, 9.6 GiB held by pid 4711 (python), not ours", True),
+    ],
+)
+def test_a_reason_is_news_when_it_is_another_or_really_different(message: str, news: bool) -> None:
+    old = Reason(
+        ReasonCode.FOREIGN_PROCESS,
+        "needs 31.2 GiB on 1 GPU; best is GPU 2 with 22.4 GiB free, 9.6 GiB held by pid 4711 (python), not ours",
+    )
+    assert is_news(old, Reason(ReasonCode.FOREIGN_PROCESS, message)) is news
+    assert is_news(old, Reason(ReasonCode.BEHIND_OTHER_JOBS, message))
+
+
+async def test_a_job_starts_when_its_time_has_come(parts: Parts) -> None:
+    job = await submit(parts.queue, JobSpec(not_before=100.0))
+    await parts.queue.apply(job.id, PREPARED)
+    told = await settled(parts, job)
+    assert (told.state, told.reason.code) == (JobState.QUEUED, ReasonCode.NOT_BEFORE)
+    parts.now[0] = 100.0
+    parts.dispatcher.wake()
+    await until(parts, job, JobState.STARTING)
