@@ -108,9 +108,10 @@ async def serve(config: Config) -> None:
     SocketLost when it must not go on.
     """
     asked = _stop_signals()
+    # A host that cannot say what it has is refused before anything is touched.
+    inventory = await asyncio.to_thread(open_inventory, config.devices.inventory, config.devices.file)
     kept = await Kept.open(config)
     try:
-        inventory = await asyncio.to_thread(open_inventory, config.devices.inventory, config.devices.file)
         await kept.load()
         async with asyncio.TaskGroup() as group:
             group.create_task(_fail_with(kept.database))
