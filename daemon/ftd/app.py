@@ -227,7 +227,7 @@ def queue_policy(config: Config) -> Policy:
         backfill=queue.backfill,
         preempt=queue.preempt,
         min_run_seconds=queue.min_run_seconds,
-        aging=queue.aging,
+        aging_seconds=queue.aging_seconds,
         weights=dict(queue.weights),
         quotas={project: Quota(**quota.model_dump()) for project, quota in queue.quotas.items()},
     )
