@@ -139,8 +139,8 @@ class QueueSection(Section):
     preempt: Literal["off", "priority", "service"] = "priority"
     # How long a job is left alone after each of its starts.
     min_run_seconds: float = Field(default=600.0, ge=0, le=864_000)
-    # Each time a job waits so many times as long as all the work there is would take, its service counts as half.
-    aging: float = Field(default=4.0, gt=0, le=1000)
+    # Waiting so long counts as much as needing half the service.
+    aging_seconds: float = Field(default=604_800.0, gt=0, le=31_536_000)
     # After so long, what a project has had counts half.
     half_life_seconds: float = Field(default=604_800.0, gt=0, le=31_536_000)
     # Shares of projects; 1 for one that is not named.

@@ -25,10 +25,7 @@ def expected_end(holding: Holding, now: float) -> float:
     """When a running job is expected to be gone; infinite if nobody knows."""
     if holding.leaving:
         return now + QUANTUM_SECONDS
-    if holding.run_seconds is None:
-        return inf
-    # No more than is left: who is over sooner than it is taken to be lets shorter ones pass the first job for ever.
-    return now + (holding.run_seconds if holding.run_seconds > 0 else QUANTUM_SECONDS)
+    return inf if holding.run_seconds is None else now + max(holding.run_seconds, QUANTUM_SECONDS)
 
 
 def by_end(holdings: Iterable[Holding], now: float) -> Iterator[Holding]:

@@ -155,10 +155,9 @@ class Policy:
 
     `backfill`: what may pass the first job that does not fit: nothing, whatever fits, or what does not delay it.
     `preempt`: running jobs may be stopped for nobody, for a job of a higher priority, or also for a much shorter one.
-    A job is left alone for its first `min_run_seconds`. Each `aging` times that all the work there is would take, a
-    waiting job's service counts as half. `weights` are the projects' shares, 1 where none is given. `placement`: a job
-    that may share a device takes an idle one first, since trainings that share one slow each other, or goes where it
-    leaves the fewest fragments.
+    A job is left alone for its first `min_run_seconds`. Waiting `aging_seconds` counts as much as half the service.
+    `weights` are the projects' shares, 1 where none is given. `placement`: a job that may share a device takes an idle
+    one first, since trainings that share one slow each other, or goes where it leaves the fewest fragments.
     """
 
     placement: Literal["spread", "pack"] = "spread"
@@ -166,7 +165,7 @@ class Policy:
     preempt: Literal["off", "priority", "service"] = "priority"
     min_run_seconds: float = 600.0
     restart_seconds: float = 60.0
-    aging: float = 4.0
+    aging_seconds: float = 7 * 86400.0
     weights: Mapping[str, float] = field(default_factory=dict)
     quotas: Mapping[str, Quota] = field(default_factory=dict)
 

@@ -6,83 +6,59 @@ the caller says what time it is, and tells the line who was started.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
-from ftsched.exchange import Entry, exchanged
-from ftsched.model import Holding, Kind, Snapshot, Waiting
+from ftsched.model import Holding, Policy, Snapshot, Waiting
 from ftsched.share import Widths
 
-# A job of unknown length is in the first level until it has had FIRST device-seconds, ten device-hours; each level is
-# LEVEL times as wide as the one before. Few levels, since equals would take turns for ever.
-FIRST = 36_000.0
-LEVEL = 100.0
-# More would leave nothing of a service to compare.
-MOST_HALVINGS = 500.0
+# A job of unknown length is expected to run on for FIRST_SECONDS, once it has run as long for LEVEL times that, and so
+# on. Few levels, since equals would take turns for ever. In a level who has run longest goes on, and ends the soonest.
+FIRST_SECONDS = 7200.0
+LEVEL = 64.0
+# Between shortest service, best where all devices are always busy, and shortest time, best where they are not.
+WIDTH_POWER = 0.9
+# A long job ages slowly: waiting as long as so many of its runs is as much as `aging_seconds` to a short one.
+AGING_RUNS = 32.0
 Key = tuple[float, float, float, str]
 
 
 class Services:
-    """How much service jobs are expected to need still, in device-seconds."""
+    """How long jobs are expected to run still, and how much service that is, in device-seconds."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         # Devices' worth that a job holds.
         self.width = Widths(snapshot.devices).of
 
     def of(self, job: Waiting | Holding) -> float:
-        """The estimate; of a job of unknown length the end of the level that it is in."""
-        width = self.width(job.ask)
-        if job.run_seconds is None:
-            return level(width * job.attained_seconds)
-        return width * max(job.run_seconds, 0.0)
-
-    def free(self, snapshot: Snapshot) -> dict[Kind, float]:
-        """Devices' worth of each kind that no job of ours holds."""
-        free: dict[Kind, float] = defaultdict(float)
-        for device in snapshot.devices:
-            free[device.kind] += not device.unfit
-        for held in snapshot.holding:
-            free[held.ask.kind] -= self.width(held.ask)
-        return free
+        """The service that the job is expected to need still."""
+        return self.width(job.ask) * expected_seconds(job)
 
 
-def level(attained: float, halvings: float = 0.0) -> float:
-    """The end of the level of a job that has had so much service, in device-seconds; aged, it goes down by levels."""
-    service = max(attained, FIRST) * 0.5**halvings
-    return FIRST * LEVEL ** math.ceil(math.log(service / FIRST, LEVEL))
+def expected_seconds(job: Waiting | Holding) -> float:
+    """The estimate; of a job of unknown length what it has had, rounded up to a level."""
+    if job.run_seconds is not None:
+        return max(job.run_seconds, 0.0)
+    level = FIRST_SECONDS
+    while level <= job.attained_seconds:
+        level *= LEVEL
+    return level
 
 
-class Aging:
-    """What waiting counts: each `aging` times as long as all the work there is would take, a service counts as half.
-
-    Measured by the work and not by a clock, it does to an hour's queue what it does to a month's. It has no end, so the
-    job that waits longest is first one day, whoever comes.
-    """
-
-    def __init__(self, snapshot: Snapshot, services: Services, now: float) -> None:
-        work = sum(map(services.of, snapshot.waiting)) + sum(map(services.of, snapshot.holding))
-        self._half = max(1.0, snapshot.policy.aging * work / max(1, len(snapshot.devices)))
-        self._services, self._now = services, now
-
-    def key(self, job: Waiting) -> Key:
-        """The lower, the earlier: the service, or the level of what it has had, and in a level who has run longest."""
-        waited = max(0.0, self._now - job.queue_time - job.attained_seconds)
-        halvings = min(waited / self._half, MOST_HALVINGS)
-        if job.run_seconds is None:
-            had = self._services.width(job.ask) * job.attained_seconds
-            return (level(had, halvings), -job.attained_seconds, job.queue_time, job.job)
-        return (self._services.of(job) * 0.5**halvings, 0.0, job.queue_time, job.job)
+def key(job: Waiting, width: float, policy: Policy, now: float) -> Key:
+    """The lower, the earlier: shortest service, halved each time the job has waited long; ids make it total."""
+    seconds = expected_seconds(job)
+    waited = max(0.0, now - job.queue_time - job.attained_seconds)
+    halvings = waited // max(policy.aging_seconds, AGING_RUNS * seconds)
+    return (seconds * width**WIDTH_POWER * 0.5**halvings, -job.attained_seconds, job.queue_time, job.job)
 
 
 class Line:
     """The waiting jobs in the order they are tried; starts are charged while it is walked."""
 
     def __init__(self, snapshot: Snapshot, services: Services, now: float) -> None:
-        self._snapshot, self._services = snapshot, services
-        self._key = Aging(snapshot, services, now).key
-        self._free = services.free(snapshot)
+        self._snapshot, self._services, self._now = snapshot, services, now
         self._usage: dict[str, float] = defaultdict(float, snapshot.usage)
 
     def charge(self, job: Waiting) -> None:
@@ -99,10 +75,8 @@ class Line:
     def _by_share(self, jobs: list[Waiting]) -> Iterator[Waiting]:
         """The next job of the project that has had least of its share, again after each job."""
         queues: dict[str, list[Waiting]] = defaultdict(list)
-        for job in jobs:
+        for job in sorted(jobs, key=self._key, reverse=True):
             queues[job.project].append(job)
-        for project in queues:
-            queues[project] = self._in_order(queues[project])[::-1]
         heap = [(self._had(project), project) for project in queues]
         heapify(heap)
         while heap:
@@ -114,11 +88,5 @@ class Line:
     def _had(self, project: str) -> float:
         return self._usage[project] / self._snapshot.policy.weights.get(project, 1.0)
 
-    def _in_order(self, jobs: list[Waiting]) -> list[Waiting]:
-        by_id = {job.job: job for job in jobs}
-        entries = [self._entry(by_id[key[-1]], key) for key in sorted(map(self._key, jobs))]
-        return [by_id[entry.job] for entry in exchanged(entries, self._free)]
-
-    def _entry(self, job: Waiting, key: Key) -> Entry:
-        width = self._services.width(job.ask)
-        return Entry(job.job, job.ask.kind, width, math.inf if job.run_seconds is None else key[0] / width)
+    def _key(self, job: Waiting) -> Key:
+        return key(job, self._services.width(job.ask), self._snapshot.policy, self._now)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from itertools import permutations
 
-import pytest
 from tests.support.fleet import decide, gpu, holds, job, order, starts
 
 from ftsched.model import Device, Holding, Policy, Waiting
 
+DAY = 86400.0
 
-def queue(
-    *waiting: Waiting, policy: Policy | None = None, usage: dict[str, float] | None = None, scale: float = 1
-) -> list[str]:
+
+def queue(*waiting: Waiting, policy: Policy | None = None, usage: dict[str, float] | None = None) -> list[str]:
     """The order on a host that is full."""
     devices: list[Device] = [gpu(i, jobs=1) for i in range(4)]
-    full: list[Holding] = [holds(f"held{i}", i, size=70, run=100 * scale) for i in range(4)]
+    full: list[Holding] = [holds(f"held{i}", i, size=70) for i in range(4)]
     return order(decide(devices, waiting, full, policy=policy or Policy(), usage=usage))
 
 
@@ -55,31 +54,27 @@ def test_a_part_of_a_shared_card_is_less_service_than_the_whole() -> None:
     assert order(decision) == ["part", "whole"]
 
 
-@pytest.mark.parametrize("scale", [1, 1000])
-def test_waiting_halves_the_service_again_and_again(scale: float) -> None:
-    """All the work there is, 1,200 s for one device, takes 300 s on four; ten times the work, ten times as slowly."""
-    policy = Policy(aging=1.0)
-    short = job("short", 60, run=100 * scale)
-    younger, older = (job("long", 60, run=700 * scale, age=halvings * 300 * scale) for halvings in (2.5, 3.5))
-    assert queue(short, younger, policy=policy, scale=scale) == ["short", "long"]
-    assert queue(short, older, policy=policy, scale=scale) == ["long", "short"]
+def test_waiting_halves_the_service_again_and_again() -> None:
+    policy = Policy(aging_seconds=1 * DAY)
+    short = job("short", 60, run=100)
+    assert queue(short, job("long", 60, run=700, age=2.5 * DAY), policy=policy) == ["short", "long"]
+    assert queue(short, job("long", 60, run=700, age=3.5 * DAY), policy=policy) == ["long", "short"]
 
 
-def test_waiting_counts_less_where_the_policy_says_so() -> None:
-    waiting = [job("short", 60, run=100), job("long", 60, run=700, age=3.5 * 300)]
-    assert queue(*waiting, policy=Policy(aging=4.0)) == ["short", "long"]
+def test_long_jobs_age_by_their_own_length() -> None:
+    policy = Policy(aging_seconds=1 * DAY)
+    patient = job("month", 60, run=30 * DAY, age=100 * DAY)
+    assert queue(patient, job("week", 60, run=16 * DAY), policy=policy) == ["week", "month"]
 
 
 def test_running_is_not_waiting() -> None:
-    """1,600 s of work on four devices: waiting for 1,600 s halves four times, of which 1,500 were no waiting."""
-    policy = Policy(aging=1.0)
-    short = job("short", 60, run=500)
-    assert queue(job("ran", 60, run=700, age=1600, ran=1500), short, policy=policy) == ["short", "ran"]
-    assert queue(job("waited", 60, run=700, age=1600), short, policy=policy) == ["waited", "short"]
+    policy = Policy(aging_seconds=1 * DAY)
+    ran = job("ran", 60, run=700, age=4 * DAY, ran=3.5 * DAY)
+    assert queue(ran, job("short", 60, run=600), policy=policy) == ["short", "ran"]
 
 
-def test_jobs_of_unknown_length_get_ten_hours_of_a_device_before_they_count_as_long() -> None:
-    waiting = [job("old", 60, ran=36_100), job("known", 60, run=100_000), job("new", 60)]
+def test_jobs_of_unknown_length_get_two_hours_before_they_count_as_long() -> None:
+    waiting = [job("old", 60, ran=7300), job("known", 60, run=10_000), job("new", 60)]
     assert queue(*waiting) == ["new", "known", "old"]
 
 

@@ -213,7 +213,7 @@ def test_no_job_starves_however_many_shorter_ones_come(per_round: int, wide: int
     """Each round brings short jobs, more than the devices can do; the long one starts all the same."""
     step = 10.0 if run else 1000.0
     host = tuple(Device(f"d{i}", "one", "gpu", "n", i, gib(80), 0, max_jobs=1) for i in range(8))
-    policy = Policy()
+    policy = Policy(aging_seconds=100.0)
     queue = [Waiting("long", Ask("gpu", wide, gib(60)), 0, NOW, run_seconds=run)]
     running: list[tuple[float, Holding]] = []
     for round_ in range(3000):
