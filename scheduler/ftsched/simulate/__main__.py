@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     jct.add_argument("--nodes", type=_nodes, default="8x8", help="NODESxCARDS[:MEMORYGiB], default 8x8:80GiB")
     jct.add_argument("--policy", choices=("ours", *ORDERS), default="ours")
     jct.add_argument("--knows", type=_knows, default="exact", help="exact, nothing, lognormal:SIGMA or helios")
-    jct.add_argument("--backfill", choices=("none", "fill", "easy"), help="default: easy; fill if others preempt")
+    jct.add_argument(
+        "--backfill", choices=("none", "fill", "easy"), help="default: easy; fill where all can be preempted"
+    )
     jct.add_argument("--preempt", choices=("on", "off"), help=f"default: on for {', '.join(PREEMPTIVE)}")
     jct.add_argument("--share", choices=("on", "off"), default="off", help="whether fractional jobs share cards")
     jct.add_argument("--rules", choices=("muri", "restart"), help="default: muri where its traces are preempted")
@@ -127,7 +129,7 @@ def _jct(options: argparse.Namespace) -> dict[str, object]:
     rules: Rules = options.rules or ("muri" if kind == "muri" and preempt else "restart")
     known = estimates.factors(options.knows, len(jobs), options.seed)
     runs = [Run(job, factor) for job, factor in zip(jobs, known, strict=True)]
-    scheduler = _scheduler(options, preempt=preempt, drop=rules == "muri")
+    scheduler = _scheduler(options, rules, preempt=preempt)
     outcome = simulate(runs, scheduler, rules)
     if options.jobs_out:
         _write_jobs(options.jobs_out, outcome)
@@ -136,28 +138,27 @@ def _jct(options: argparse.Namespace) -> dict[str, object]:
     return {**summary(outcome, nodes * cards, timed)}
 
 
-def _scheduler(options: argparse.Namespace, *, preempt: bool, drop: bool) -> Scheduler:
+def _scheduler(options: argparse.Namespace, rules: Rules, *, preempt: bool) -> Scheduler:
     nodes, cards, memory = options.nodes
+    # All places are given up at every event.
+    drop = preempt and rules == "muri"
     if options.policy == "ours":
         return ours.PlanScheduler(
             ours.devices(nodes, cards, memory, share=options.share == "on"),
-            # Where all places are given up at every event, whoever fills a hole delays nobody.
-            Policy(
-                backfill=options.backfill or ("fill" if preempt and drop else "easy"),
-                preempt="service" if preempt else "off",
-            ),
-            drop=preempt and drop,
+            # Whoever fills a hole delays nobody if it is asked to leave at the next event.
+            Policy(backfill=options.backfill or ("fill" if drop else "easy"), preempt="service" if preempt else "off"),
+            drop=drop,
             clock=time.perf_counter if options.timed else None,
         )
-    # As published: where places are given up all the time, the first node will do.
-    usual = first_node if preempt and drop else fullest_node
+    # As published: what is given up again soon goes to the first node.
+    placement = first_node if drop else fullest_node
     return ListScheduler(
         Cluster(nodes, cards),
         ORDERS[options.policy](),
-        count_only if options.policy == "tiresias" else usual,
+        count_only if options.policy == "tiresias" else placement,
         backfill=options.backfill or ("fill" if preempt else "easy"),
         preempt=preempt,
-        keep=not drop,
+        keep=rules == "restart",
     )
 
 

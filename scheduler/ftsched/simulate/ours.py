@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ftsched.model import Ask, Device, Holding, Policy, Snapshot, Waiting
-from ftsched.plan import plan
+from ftsched.model import Ask, Device, Holding, Plan, Policy, Snapshot, Waiting
+from ftsched.plan import Walk, plan
 from ftsched.simulate.engine import Run
 from ftsched.simulate.estimates import remaining_seconds
 from ftsched.simulate.formats import MILLI
@@ -23,8 +23,8 @@ Clock = Callable[[], float]
 class PlanScheduler:
     """Hands the plan what it would see in the daemon.
 
-    `drop`: all places are given up at every event. `clock` is read before and after every plan; `plan_seconds` has the
-    differences.
+    `drop`: all places are given up at every event. With a `clock`, whole plans are timed in `plan_seconds`; without,
+    the words for those who wait are left out, which decide nothing.
     """
 
     devices: tuple[Device, ...]
@@ -34,6 +34,7 @@ class PlanScheduler:
     plan_seconds: list[float] = field(default_factory=list)
     _runs: dict[str, Run] = field(default_factory=dict)
     _ids: dict[Run, str] = field(default_factory=dict)
+    _asks: dict[Run, Ask] = field(default_factory=dict)
     _cards: dict[str, tuple[int, int]] = field(default_factory=dict)
     _names: dict[tuple[int, int], str] = field(default_factory=dict)
 
@@ -46,6 +47,7 @@ class PlanScheduler:
         """A waiting job; ids sort as the jobs came."""
         name = f"{len(self._ids):07d}"
         self._runs[name], self._ids[run] = run, name
+        self._asks[run] = Ask("gpu", run.job.cards, self.devices[0].total_bytes * run.job.milli // MILLI)
 
     def finish(self, run: Run) -> None:
         """Its devices are free."""
@@ -69,10 +71,7 @@ class PlanScheduler:
     def _apply(self, now: float, before: dict[Run, tuple[tuple[int, int], ...]]) -> bool:
         """Whether anything was preempted."""
         snapshot = self._snapshot(now)
-        began = self.clock() if self.clock else 0.0
-        found = plan(snapshot, now)
-        if self.clock:
-            self.plan_seconds.append(self.clock() - began)
+        found = self._timed_plan(snapshot, now, self.clock) if self.clock else Walk(snapshot, now)
         for start in found.starts:
             run, place = self._runs[start.job], tuple(self._cards[device] for device in start.devices)
             if place == before.get(run):
@@ -83,19 +82,21 @@ class PlanScheduler:
             self._runs[preemption.job].stop()
         return bool(found.preemptions)
 
+    def _timed_plan(self, snapshot: Snapshot, now: float, clock: Clock) -> Plan:
+        began = clock()
+        found = plan(snapshot, now)
+        self.plan_seconds.append(clock() - began)
+        return found
+
     def _snapshot(self, now: float) -> Snapshot:
         waiting = [self._waiting(name, run) for name, run in self._runs.items() if not run.running]
         holding = [self._holding(name, run) for name, run in self._runs.items() if run.running]
         return Snapshot(self.devices, tuple(waiting), tuple(holding), policy=self.policy)
 
-    def _ask(self, run: Run) -> Ask:
-        size = self.devices[0].total_bytes * run.job.milli // MILLI
-        return Ask("gpu", run.job.cards, size)
-
     def _waiting(self, name: str, run: Run) -> Waiting:
         return Waiting(
             name,
-            self._ask(run),
+            self._asks[run],
             priority=0,
             queue_time=run.job.submit,
             run_seconds=remaining_seconds(run) if run.known else None,
@@ -106,7 +107,7 @@ class PlanScheduler:
         return Holding(
             name,
             tuple(self._names[card] for card in run.place),
-            self._ask(run),
+            self._asks[run],
             start_time=run.started,
             run_seconds=run.owed + remaining_seconds(run) if run.known else None,
             attained_seconds=run.attained,
