@@ -25,7 +25,10 @@ def expected_end(holding: Holding, now: float) -> float:
     """When a running job is expected to be gone; infinite if nobody knows."""
     if holding.leaving:
         return now + QUANTUM_SECONDS
-    return inf if holding.run_seconds is None else now + max(holding.run_seconds, QUANTUM_SECONDS)
+    if holding.run_seconds is None:
+        return inf
+    # Never later than it says: a reservation that is too late lets short jobs pass the first one for ever.
+    return now + (holding.run_seconds if holding.run_seconds > 0 else QUANTUM_SECONDS)
 
 
 def by_end(holdings: Iterable[Holding], now: float) -> Iterator[Holding]:

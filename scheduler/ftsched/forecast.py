@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import replace
 from math import inf
 
-from ftsched.backfill import QUANTUM_SECONDS, expected_end
+from ftsched.backfill import expected_end
 from ftsched.model import Device, Forecast, Holding, Snapshot, Waiting
 from ftsched.order import Services
 from ftsched.plan import Walk
@@ -97,7 +97,7 @@ def _later(world: Snapshot, time: float, end: float) -> Snapshot:
     holding = tuple(
         replace(
             held,
-            run_seconds=None if held.run_seconds is None else max(QUANTUM_SECONDS, held.run_seconds - passed),
+            run_seconds=None if held.run_seconds is None else max(0.0, held.run_seconds - passed),
             attained_seconds=held.attained_seconds + passed,
         )
         for held in stay

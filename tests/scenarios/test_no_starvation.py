@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.support.fleet import cpu, decide, gib, gpu, holds, job, starts
 
 from ftsched.model import Ask, Holding, WaitCode
@@ -40,6 +42,15 @@ def test_a_gang_drains_as_many_devices_as_it_needs() -> None:
     assert starts(decision) == {}
     assert decision.waits[0].waits_for == ("x",)
     assert decision.waits[1].code is WaitCode.BEHIND_OTHER_JOBS
+
+
+def test_jobs_shorter_than_a_minute_do_not_pass_either() -> None:
+    devices = [gpu(0, jobs=1), gpu(1, jobs=1)]
+    running = replace(holds("running", 0, size=30), run_seconds=15.0)
+    gang = replace(job("gang", 30, devices=2, front=True), run_seconds=300.0)
+    in_time, too_long = (replace(job(name, 30), run_seconds=seconds) for name, seconds in (("a", 14.0), ("b", 30.0)))
+    assert starts(decide(devices, [gang, in_time], [running])) == {"a": ("GPU-1",)}
+    assert starts(decide(devices, [gang, too_long], [running])) == {}
 
 
 def test_devices_of_another_kind_go_on() -> None:
