@@ -6,7 +6,7 @@ large is told what would make it small enough. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ftd.errors import Violation
@@ -15,9 +15,6 @@ from ftd.spec import DeviceKind, Resources, TrainingSpec
 from ftsched.fit import suits
 from ftsched.fixes import Fix
 from ftsched.model import Ask, Device, Kind
-
-# What would make a training fit into so many bytes, the cheapest first.
-Fixer = Callable[[int], Sequence[Fix]]
 
 
 def device_kind(resources: Resources, devices: Sequence[Device]) -> DeviceKind:
@@ -45,29 +42,31 @@ def missing_devices(resources: Resources, kind: DeviceKind, devices: Sequence[De
         yield Violation("training.resources.gpu_uuids", text)
 
 
-def too_large(
-    training: TrainingSpec, estimate: MemoryEstimate, devices: Sequence[Device], fixes: Fixer
-) -> Iterator[Violation]:
-    """Whether a resolved training needs more memory than the devices it may run on have in all."""
+def most_it_may_need(training: TrainingSpec, estimate: MemoryEstimate, devices: Sequence[Device]) -> int | None:
+    """Bytes a device that a resolved training must do with, as it needs more than its devices have; None: it fits."""
     resources = training.resources
-    kind = resources.device or DeviceKind.CPU
-    on: Kind = "gpu" if kind is DeviceKind.GPU else "cpu"
-    ask = Ask(on, resources.gpus or 1, estimate.reserve_bytes, resources.gpu_uuids)
+    kind: Kind = "gpu" if resources.device is DeviceKind.GPU else "cpu"
+    ask = Ask(kind, resources.gpus or 1, estimate.reserve_bytes, resources.gpu_uuids)
     if sum(suits(device, ask) for device in devices) >= ask.devices:
-        return
+        return None
     able = [device for device in devices if suits(device, replace(ask, bytes_per_device=0))]
-    largest = sorted((device.total_bytes for device in able), reverse=True)[ask.devices - 1]
-    has = f"the largest device has {_gib(largest)}"
-    if ask.devices > 1:
-        has = f"the smallest of the {ask.devices} largest devices has {_gib(largest)}"
+    return sorted((device.total_bytes for device in able), reverse=True)[ask.devices - 1]
+
+
+def too_large(training: TrainingSpec, estimate: MemoryEstimate, limit: int, fixes: Sequence[Fix]) -> Violation:
+    """That a training needs more than `limit` bytes a device, and which fixes would make it fit."""
+    resources = training.resources
+    has = f"the largest device has {_gib(limit)}"
+    if (resources.gpus or 1) > 1:
+        has = f"the smallest of the {resources.gpus} largest devices has {_gib(limit)}"
+    needed = _gib(estimate.reserve_bytes)
     if resources.memory_bytes is not None:
-        text = f"is {_gib(ask.bytes_per_device)}, but {has}; accepted is up to that, or nothing: it is estimated then"
-        yield Violation("training.resources.memory_bytes", text)
-        return
+        text = f"is {needed}, but {has}; accepted is up to that, or nothing: it is estimated then"
+        return Violation("training.resources.memory_bytes", text)
     terms = sorted(estimate.terms, key=lambda term: term.bytes, reverse=True)[:2]
     made_of = " and ".join(f"{term.name} {_gib(term.bytes)}" for term in terms)
-    needs = f"needs about {_gib(ask.bytes_per_device)} on each device ({made_of}), but {has}"
-    yield Violation("training.resources", f"{needs}; {_advice(fixes(largest))}")
+    needs = f"needs about {needed} on each device ({made_of}), but {has}"
+    return Violation("training.resources", f"{needs}; {_advice(fixes)}")
 
 
 def _advice(fixes: Sequence[Fix]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftsched.model import Snapshot, Waiting
-from ftsched.order import Services
+from ftsched.order import Services, waited
 
 HOUR = 3600.0
 
@@ -23,4 +23,4 @@ def order_of(job: Waiting, snapshot: Snapshot, now: float) -> Iterator[str]:
     service = Services(snapshot).of(job)
     known = "needs" if job.run_seconds is not None else "is taken to need"
     yield f"{known} {service / HOUR:.2f} device-hours"
-    yield f"waits since {max(0.0, now - job.queue_time) / HOUR:.1f} hours"
+    yield f"has waited {waited(job, now) / HOUR:.1f} hours"

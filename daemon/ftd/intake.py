@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftd import memory, records
-from ftd.capacity import device_kind, missing_devices, too_large
+from ftd import memory
+from ftd.capacity import device_kind, missing_devices, most_it_may_need, too_large
 from ftd.errors import InvalidSpec, TooLarge, Violation
 from ftd.limits import ending, is_data_path, is_usable_path
 from ftd.measured import Measurement, Subject
@@ -77,20 +77,13 @@ class Intake:
         if violations:
             raise InvalidSpec(violations)
         resolved = resolve(training, device, model)
-        config = model.config if model else {}
-
         longest = resolved.data.max_length or 0
-
-        found_fixes: list[records.Fix] = []
-
-        def fixes(fits_bytes: int) -> tuple[Fix, ...]:
-            found = memory.fixes(resolved, config, longest, fits_bytes)
-            found_fixes.extend(memory.told(fix, longest) for fix in found)
-            return found
-
         needed = self._estimate(resolved, model, longest)
-        if too_big := list(too_large(resolved, needed, devices, fixes)):
-            raise TooLarge(too_big, found_fixes)
+        limit = most_it_may_need(resolved, needed, devices)
+        if limit is not None:
+            fixes = memory.fixes(resolved, model.config if model else {}, longest, limit)
+            told = [memory.told(fix, longest) for fix in fixes]
+            raise TooLarge([too_large(resolved, needed, limit, fixes)], told)
         return Accepted(spec.name or default_name(resolved), spec.project or DEFAULT_PROJECT, resolved, needed)
 
     def estimate(self, resolved: TrainingSpec, sequence_length: int) -> MemoryEstimate:

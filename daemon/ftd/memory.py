@@ -14,7 +14,7 @@ from ftd.spec import Cadence, DeviceKind, Dtype, Freeze, Lora, Method, Qlora, Qu
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Stage
 from ftsched import estimate as arithmetic
 from ftsched import learned, workload
-from ftsched.fixes import Fix, cheapest_fixes
+from ftsched.fixes import Fix, Setting, cheapest_fixes
 from ftsched.pace import token_operations
 from ftsched.shapes import shape_of
 from ftsched.storage import disk_bytes
@@ -46,14 +46,8 @@ def estimate(
     found = learned.learn(arithmetic.estimate_shape(work, shape), key, _lessons(runs))
     if any(run.subject.shape == key and run.peak_bytes and not run.out_of_memory for run in runs):
         found = _narrowed(found, work)
-    return MemoryEstimate(
-        terms=_terms(found),
-        peak_bytes=found.peak_bytes,
-        reserve_bytes=found.reserve_bytes,
-        peak_moment=found.moment,
-        uncertainty=found.uncertainty,
-        sequence_length=sequence_length,
-        basis=found.basis,
+    return replace(
+        _told(found, sequence_length),
         host_bytes=_HOST_BYTES * work.gpus if work.device == "gpu" else 0,
         disk_bytes=disk_bytes(work, shape, training.checkpoints.keep or 1),
         token_operations=token_operations(work, shape),
@@ -76,11 +70,10 @@ def by_trial(training: TrainingSpec, estimate: MemoryEstimate, peak_bytes: int) 
     if training.resources.memory_bytes is not None:
         return estimate
     uncertainty = _uncertainty(training.resources.device is DeviceKind.GPU)
-    margin = int(uncertainty * peak_bytes) + arithmetic.MARGIN_BYTES
     terms = (
         MemoryTerm("measured peak", peak_bytes, "in a trial of the longest rows"),
         *(term for term in estimate.terms if term.name == "context"),
-        MemoryTerm("margin", margin, "for what the trial did not see"),
+        MemoryTerm("margin", arithmetic.margin_bytes(peak_bytes, uncertainty), "for what the trial did not see"),
     )
     return replace(
         estimate,
@@ -101,7 +94,7 @@ def besides_context(training: TrainingSpec, measured_bytes: int) -> int:
 def _narrowed(found: arithmetic.Estimate, work: workload.Workload) -> arithmetic.Estimate:
     """A shape that was measured is known as well as the ones the arithmetic was measured with."""
     uncertainty = min(found.uncertainty, _uncertainty(work.device == "gpu"))
-    margin = int(uncertainty * found.peak_bytes) + arithmetic.MARGIN_BYTES
+    margin = arithmetic.margin_bytes(found.peak_bytes, uncertainty)
     terms = tuple(replace(each, bytes=margin) if each.name == "margin" else each for each in found.terms)
     return replace(found, terms=terms, reserve_bytes=sum(each.bytes for each in terms), uncertainty=uncertainty)
 
@@ -145,8 +138,19 @@ def fixes(training: TrainingSpec, config: Mapping[str, Any], sequence_length: in
 
 def told(fix: Fix, sequence_length: int) -> records.Fix:
     """A fix as clients see it: what to set in a JobSpec, and what the training would need then."""
-    found = fix.estimate
-    estimate = MemoryEstimate(
+    changes = dict(map(_change, fix.settings))
+    return records.Fix(fix.change, changes, _told(fix.estimate, sequence_length))
+
+
+def _change(setting: Setting) -> tuple[str, str]:
+    """A setting as a path into JobSpec and its value. The method is a oneof there, so its member is set, as it is."""
+    if setting.field == "method":
+        return f"training.{setting.value}", "{}"
+    return f"training.{setting.field}", setting.value
+
+
+def _told(found: arithmetic.Estimate, sequence_length: int) -> MemoryEstimate:
+    return MemoryEstimate(
         terms=_terms(found),
         peak_bytes=found.peak_bytes,
         reserve_bytes=found.reserve_bytes,
@@ -155,8 +159,6 @@ def told(fix: Fix, sequence_length: int) -> records.Fix:
         sequence_length=sequence_length,
         basis=found.basis,
     )
-    changes = {f"training.{setting.field}": setting.value for setting in fix.settings}
-    return records.Fix(fix.change, changes, estimate)
 
 
 def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:

@@ -88,11 +88,6 @@ class World:
         """Calls back with the devices whenever they have been read."""
         self._on_look.append(callback)
 
-    @property
-    def inventory_source(self) -> str:
-        """Where the devices are read from, and why there."""
-        return self._inventory.source
-
     async def devices(self) -> tuple[Device, ...]:
         """The devices as they are now, every process on them a foreign one. Raises DevicesUnreadable."""
         devices = await self._ask(self._inventory.read)

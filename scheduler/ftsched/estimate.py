@@ -98,7 +98,7 @@ def estimate_shape(work: Workload, shape: Shape) -> Estimate:
     parts = {name: int(size) for name, size in largest.items() if size >= 1}
     peak = sum(parts.values())
     uncertainty = _uncertainty(work, shape)
-    margin, context = int(uncertainty * peak) + MARGIN_BYTES, _context(work)
+    margin, context = margin_bytes(peak, uncertainty), _context(work)
     terms = [Term(name, size, _NOTES.get(name, "")) for name, size in sorted(parts.items(), key=lambda p: -p[1])]
     terms += [
         Term("context", context, "CUDA" if work.device == "gpu" else "the interpreter and its libraries"),
@@ -113,6 +113,11 @@ def estimate_shape(work: Workload, shape: Shape) -> Estimate:
         uncertainty=uncertainty,
         basis=f"{known} {shape.model_type}",
     )
+
+
+def margin_bytes(peak_bytes: int, uncertainty: float) -> int:
+    """What is reserved beside a peak that is known so well."""
+    return int(uncertainty * peak_bytes) + MARGIN_BYTES
 
 
 def _context(work: Workload) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from math import inf
 
 from ftsched.backfill import expected_end
-from ftsched.model import Device, Forecast, Holding, Snapshot, Waiting
+from ftsched.model import Device, Forecast, Holding, Snapshot
 from ftsched.order import Services
 from ftsched.plan import Walk
 
@@ -41,7 +41,7 @@ def _starts(snapshot: Snapshot, now: float, factor: float) -> dict[str, float]:
     for _ in range(MOMENTS):
         walk = Walk(world, time)
         starts.update({start.job: time for start in walk.starts})
-        world = _decided(world, walk, time)
+        world = _decided(world, walk)
         end = min((expected_end(held, time) for held in world.holding), default=inf)
         if not world.waiting or end == inf:
             break
@@ -60,31 +60,17 @@ def _stretched(snapshot: Snapshot, factor: float) -> Snapshot:
     )
 
 
-def _decided(world: Snapshot, walk: Walk, time: float) -> Snapshot:
+def _decided(world: Snapshot, walk: Walk) -> Snapshot:
     """The world after the plan: who started holds, is charged and waits no more; who makes room is leaving."""
-    places = {start.job: start.devices for start in walk.starts}
+    started = {start.job for start in walk.starts}
     leaving = {preemption.job for preemption in walk.preemptions}
     services, usage = Services(world), defaultdict(float, world.usage)
     for job in world.waiting:
-        if job.job in places:
+        if job.job in started:
             usage[job.project] += services.of(job)
     held = tuple(replace(each, leaving=True) if each.job in leaving else each for each in world.holding)
-    started = tuple(_holding(job, places[job.job], time) for job in world.waiting if job.job in places)
-    waiting = tuple(job for job in world.waiting if job.job not in places)
-    return replace(world, waiting=waiting, holding=held + started, usage=usage)
-
-
-def _holding(job: Waiting, devices: tuple[str, ...], time: float) -> Holding:
-    return Holding(
-        job=job.job,
-        devices=devices,
-        ask=job.ask,
-        project=job.project,
-        priority=job.priority,
-        start_time=time,
-        run_seconds=job.run_seconds,
-        attained_seconds=job.attained_seconds,
-    )
+    waiting = tuple(job for job in world.waiting if job.job not in started)
+    return replace(world, waiting=waiting, holding=(*held, *walk.started), usage=usage)
 
 
 def _later(world: Snapshot, time: float, end: float) -> Snapshot:

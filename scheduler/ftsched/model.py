@@ -47,9 +47,6 @@ class Device:
     lost: bool = False
     # How fast it talks to other devices of its host, by their id: higher is faster, 0 or absent is slowest.
     links: Mapping[str, int] = field(default_factory=dict)
-    # For people to look at; no decision rests on them. None where unknown.
-    utilization_percent: int | None = None
-    temperature_celsius: int | None = None
 
     @property
     def label(self) -> str:
@@ -155,9 +152,10 @@ class Policy:
 
     `backfill`: what may pass the first job that does not fit: nothing, whatever fits, or what does not delay it.
     `preempt`: running jobs may be stopped for nobody, for a job of a higher priority, or also for a much shorter one.
-    A job is left alone for its first `min_run_seconds`. Waiting `aging_seconds` counts as much as half the service.
-    `weights` are the projects' shares, 1 where none is given. `placement`: a job that may share a device takes an idle
-    one first, since trainings that share one slow each other, or goes where it leaves the fewest fragments.
+    A job is left alone for its first `min_run_seconds`. One that has waited `aging_seconds`, or longer if it is a long
+    one, is tried as if it were half as long. `weights` are the projects' shares, 1 where none is given. `placement`: a
+    job that may share a device takes an idle one first, since trainings that share one slow each other, or goes where
+    it leaves the fewest fragments.
     """
 
     placement: Literal["spread", "pack"] = "spread"

@@ -46,11 +46,15 @@ def expected_seconds(job: Waiting | Holding) -> float:
     return level
 
 
+def waited(job: Waiting, now: float) -> float:
+    """Seconds that the job has been in the queue without running."""
+    return max(0.0, now - job.queue_time - job.attained_seconds)
+
+
 def key(job: Waiting, width: float, policy: Policy, now: float) -> Key:
     """The lower, the earlier: shortest service, halved each time the job has waited long; ids make it total."""
     seconds = expected_seconds(job)
-    waited = max(0.0, now - job.queue_time - job.attained_seconds)
-    halvings = waited // max(policy.aging_seconds, AGING_RUNS * seconds)
+    halvings = waited(job, now) // max(policy.aging_seconds, AGING_RUNS * seconds)
     return (seconds * width**WIDTH_POWER * 0.5**halvings, -job.attained_seconds, job.queue_time, job.job)
 
 

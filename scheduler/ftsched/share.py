@@ -1,8 +1,7 @@
 """How much of a host a project has had: decayed service, the arithmetic of fair share.
 
 Service is device-seconds; a job that shares a device counts with the part of its memory. A project's usage halves every
-half-life, so that the past is forgiven and a burst of yesterday weighs more than one of last month. A job is charged
-its estimate when it starts, or a burst would win before the first sample, and corrected when it ends. Pure.
+half-life, so that the past is forgiven and a burst of yesterday weighs more than one of last month. Pure.
 """
 
 from __future__ import annotations
@@ -33,8 +32,3 @@ def decayed(usage: Mapping[str, float], seconds: float, half_life: float) -> dic
     """The usage of each project `seconds` later; a clock that jumped back changes nothing."""
     factor = 0.5 ** (max(0.0, seconds) / half_life)
     return {project: service * factor for project, service in usage.items()}
-
-
-def corrected(usage: Mapping[str, float], project: str, charged: float, actual: float) -> dict[str, float]:
-    """The usage after a job of the project ended that was charged `charged` and had `actual`; never negative."""
-    return {**usage, project: max(0.0, usage.get(project, 0.0) + actual - charged)}

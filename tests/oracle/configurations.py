@@ -14,7 +14,7 @@ from ftsched.workload import Workload
 
 Method = Literal["full", "lora", "qlora"]
 Stage = Literal["sft", "pretrain", "reward", "dpo", "kto", "orpo", "cpo", "grpo"]
-# Stages the daemon trains. What it does not train yet is resolved as if it were supervised.
+# Stages the daemon trains; the other one is resolved as if it were supervised.
 OWN_STAGES: dict[str, stages.Stage] = {
     "sft": stages.Sft(),
     "pretrain": stages.Pretrain(),

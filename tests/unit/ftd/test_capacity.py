@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ftd.capacity import device_kind, missing_devices, too_large
+from ftd.capacity import device_kind, missing_devices, most_it_may_need, too_large
 from ftd.records import MemoryEstimate, MemoryTerm
 from ftd.resolve import resolve
 from ftd.spec import Data, DataSource, DeviceKind, Model, Resources, TrainingSpec
@@ -47,11 +47,12 @@ def large(
 ) -> list[tuple[str, str]]:
     kind = device_kind(Resources(), devices)
     made = resolve(replace(SPEC, **changes), kind, None)  # type: ignore[arg-type]
-
-    def those_that_fit(limit: int) -> list[Fix]:
-        return [fix for fix in fixes if fix.estimate.reserve_bytes <= limit]
-
-    return [(v.field, v.description) for v in too_large(made, estimate(made), devices, those_that_fit)]
+    limit = most_it_may_need(made, estimate(made), devices)
+    if limit is None:
+        return []
+    that_fit = [fix for fix in fixes if fix.estimate.reserve_bytes <= limit]
+    violation = too_large(made, estimate(made), limit, that_fit)
+    return [(violation.field, violation.description)]
 
 
 def missing(resources: Resources, devices: Sequence[Device] = GPUS) -> list[tuple[str, str]]:

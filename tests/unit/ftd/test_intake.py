@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ftd.errors import InvalidSpec
+from ftclient import specfile
+from ftd.errors import InvalidSpec, TooLarge
 from ftd.intake import Intake
 from ftd.models import HostPolicy
 from ftd.paths import PathRoots, Roots
@@ -32,6 +33,7 @@ from ftd.spec import (
     TrainingSpec,
 )
 from ftd.stages import Dpo, Pretrain
+from ftd.wire import read_spec
 from ftsched.model import Device
 
 GIB = 2**30
@@ -118,6 +120,25 @@ def test_the_estimate_is_made_again_for_the_length_the_data_has(host: Host) -> N
     shorter = host.intake().estimate(accepted.resolved, 128)
     assert shorter.sequence_length == 128
     assert shorter.peak_bytes < accepted.estimate.peak_bytes
+
+
+@pytest.mark.parametrize(
+    ("given", "gib", "expected"),
+    [
+        ("batch: {micro_batch: 64, global_batch: 64}", 6.0, "training.batch.micro_batch"),
+        ("full: {}", 1.5, "training.lora"),
+    ],
+)
+def test_each_fix_is_a_change_of_the_file_that_makes_it_fit(host: Host, given: str, gib: float, expected: str) -> None:
+    file = f"model: {{path: {host.model}}}\ndata: {{train: [{{path: {host.data}}}]}}\n{given}\n"
+    small = (replace(GPU, total_bytes=int(gib * GIB)),)
+    with pytest.raises(TooLarge) as caught:
+        host.intake().accept(read_spec(specfile.read(file).spec), small)
+    assert expected in {path for fix in caught.value.fixes for path in fix.changes}
+    for fix in caught.value.fixes:
+        overrides = [f"{path}={value}" for path, value in fix.changes.items()]
+        changed = read_spec(specfile.read(file, overrides).spec)
+        assert host.intake().accept(changed, small).estimate.reserve_bytes <= gib * GIB
 
 
 def test_an_estimate_of_a_model_that_is_gone_is_refused(host: Host) -> None:
