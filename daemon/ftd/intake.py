@@ -15,15 +15,17 @@ from typing import Any
 
 from ftd import memory
 from ftd.capacity import device_kind, missing_devices, most_it_may_need, too_large
+from ftd.datasets import Data, DataSource, Format
 from ftd.errors import InvalidSpec, TooLarge, Violation
 from ftd.limits import ending, is_data_path, is_usable_path
 from ftd.measured import Measurement, Subject
+from ftd.methods import Freeze
 from ftd.models import HostPolicy, ModelInfo, read_model
 from ftd.names import default_name
 from ftd.paths import PathRefused, PathRoots, Roots
 from ftd.records import MemoryEstimate
 from ftd.resolve import resolve
-from ftd.spec import Attention, Data, DataSource, DeviceKind, Format, Freeze, JobSpec, Model, Output, TrainingSpec
+from ftd.spec import Attention, DeviceKind, JobSpec, Model, Output, TrainingSpec
 from ftd.stages import Pretrain
 from ftd.validate import check
 from ftsched.fixes import Fix

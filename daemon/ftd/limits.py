@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ftd.errors import Violation
-from ftd.spec import JobSpec, Method, choice_name
+from ftd.methods import Method
+from ftd.spec import JobSpec, choice_name
 from ftd.stages import Stage
 
 DATA_ENDINGS = (".json", ".jsonl", ".csv", ".parquet", ".txt")

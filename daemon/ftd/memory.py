@@ -9,8 +9,9 @@ from typing import Any
 
 from ftd import records
 from ftd.measured import Measurement, Subject
+from ftd.methods import Freeze, Lora, Method, Qlora, QuantType
 from ftd.records import MemoryEstimate, MemoryTerm
-from ftd.spec import Cadence, DeviceKind, Dtype, Freeze, Lora, Method, Qlora, QuantType, TrainingSpec
+from ftd.spec import Cadence, DeviceKind, Dtype, TrainingSpec
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Stage
 from ftsched import estimate as arithmetic
 from ftsched import learned, workload

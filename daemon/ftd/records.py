@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
-from ftd.spec import Format
+from ftd.datasets import Format
 
 
 class JobState(StrEnum):

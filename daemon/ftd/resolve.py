@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ftd.datasets import Data, DataSource, LongRows
 from ftd.limits import ADAM_OPTIMIZERS, ALL_LINEAR
+from ftd.methods import Freeze, Full, Lora, Method, Qlora, QuantType
 from ftd.models import ModelInfo
 from ftd.spec import (
     Attention,
@@ -17,35 +19,20 @@ from ftd.spec import (
     Cadence,
     Checkpoints,
     Compute,
-    Data,
-    DataSource,
     DeviceKind,
     Dtype,
     Evaluation,
-    Freeze,
-    Full,
-    LongRows,
-    Lora,
-    Method,
     Model,
     Optimizer,
-    Qlora,
-    QuantType,
     Resources,
     Schedule,
     Sharing,
     TrainingSpec,
 )
 from ftd.stages import Cpo, CpoLoss, Dpo, DpoLoss, Kto, Orpo, Pretrain, Reward, Sft, Stage, TrainOn, WeightedDpoLoss
-from ftd.validate import (
-    NO_WARMUP_SCHEDULE,
-    PACKED_STAGES,
-    SMOOTHED_CPO_LOSSES,
-    SMOOTHED_LOSSES,
-    has_evaluation_data,
-    smallest_micro_batch,
-    source_format,
-)
+from ftd.validate.data import PACKED_STAGES, has_evaluation_data, source_format
+from ftd.validate.running import NO_WARMUP_SCHEDULE
+from ftd.validate.stages import SMOOTHED_CPO_LOSSES, SMOOTHED_LOSSES, smallest_micro_batch
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

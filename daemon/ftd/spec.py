@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
+from ftd.datasets import Data
+from ftd.methods import Method
 from ftd.stages import Stage
 
 
@@ -28,33 +30,6 @@ class Attention(StrEnum):
     SDPA = auto()
     EAGER = auto()
     FLASH_ATTENTION_2 = auto()
-
-
-class LongRows(StrEnum):
-    """What to do with a row over max_length."""
-
-    TRUNCATE = auto()
-    DROP = auto()
-    REFUSE = auto()
-
-
-class Format(StrEnum):
-    """Shape of a data row."""
-
-    ALPACA = auto()
-    SHAREGPT = auto()
-    MESSAGES = auto()
-    PROMPT_COMPLETION = auto()
-    TEXT = auto()
-    PREFERENCE = auto()
-    KTO = auto()
-
-
-class QuantType(StrEnum):
-    """4-bit number format."""
-
-    NF4 = auto()
-    FP4 = auto()
 
 
 class Cadence(StrEnum):
@@ -103,84 +78,6 @@ class Model:
     revision: str | None = None
     dtype: Dtype | None = None
     attention: Attention | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Column names in the file where they differ from the format's own."""
-
-    instruction: str | None = None
-    input: str | None = None
-    output: str | None = None
-    system: str | None = None
-    history: str | None = None
-    messages: str | None = None
-    role: str | None = None
-    content: str | None = None
-    prompt: str | None = None
-    completion: str | None = None
-    text: str | None = None
-    chosen: str | None = None
-    rejected: str | None = None
-    label: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DataSource:
-    """One file of rows."""
-
-    path: str = ""
-    format: Format | None = None
-    columns: Columns | None = None
-    weight: float | None = None
-    max_samples: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """What to train and evaluate on."""
-
-    train: tuple[DataSource, ...] = ()
-    eval: tuple[DataSource, ...] = ()
-    eval_split: float | None = None
-    chat_template_path: str | None = None
-    max_length: int | None = None
-    long_rows: LongRows | None = None
-    packing: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lora:
-    """Low-rank adapters beside frozen weights."""
-
-    rank: int | None = None
-    alpha: float | None = None
-    dropout: float | None = None
-    target_modules: tuple[str, ...] = ()
-    modules_to_save: tuple[str, ...] = ()
-    rslora: bool | None = None
-    dora: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Qlora:
-    """LoRA over a base model quantised to 4 bits."""
-
-    lora: Lora | None = None
-    quant_type: QuantType | None = None
-    double_quant: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Full:
-    """Every parameter is trained."""
-
-
-@dataclass(frozen=True, slots=True)
-class Freeze:
-    """Only the last layers are trained."""
-
-    trainable_layers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,9 +154,6 @@ class Resources:
     memory_bytes: int | None = None
     gpu_uuids: tuple[str, ...] = ()
     sharing: Sharing | None = None
-
-
-Method = Lora | Qlora | Full | Freeze
 
 
 def choice_name(choice: Stage | Method) -> str:

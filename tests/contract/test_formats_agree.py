@@ -6,8 +6,9 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from finetuned.v1 import training_pb2
-from ftd import limits, validate
-from ftd.spec import Format
+from ftd import limits
+from ftd.datasets import Format
+from ftd.validate.data import FORMAT_COLUMNS
 from fttrain.data import readers
 from fttrain.data.formats import LAYOUTS
 
@@ -17,7 +18,7 @@ def test_each_format_has_the_columns_the_preparation_reads() -> None:
         training_pb2.Format.Name(number).removeprefix("FORMAT_").lower(): {*layout.required, *layout.optional}
         for number, layout in LAYOUTS.items()
     }
-    assert theirs == {str(f): set(columns) for f, columns in validate.FORMAT_COLUMNS.items()}
+    assert theirs == {str(f): set(columns) for f, columns in FORMAT_COLUMNS.items()}
     assert set(theirs) == {str(f) for f in Format}
 
 

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from tests.oracle.shapes import SHAPES
 
-from ftd import memory, spec, stages
+from ftd import datasets, memory, spec, stages
+from ftd.methods import Full, Lora, Qlora
+from ftd.methods import Method as MethodSpec
 from ftd.resolve import resolve
 from ftsched.workload import Workload
 
@@ -66,7 +68,7 @@ class Configuration:
         """The spec as the daemon resolves it for one GPU."""
         asked = spec.TrainingSpec(
             model=spec.Model(path="/model", dtype=self.dtype),
-            data=spec.Data(train=(spec.DataSource(path="/rows.jsonl"),), max_length=self.length, packing=False),
+            data=datasets.Data(train=(datasets.DataSource(path="/rows.jsonl"),), max_length=self.length, packing=False),
             optimizer=spec.Optimizer(name=self.optimizer),
             schedule=spec.Schedule(max_steps=2),
             batch=spec.Batch(self.batch, self.batch * self.accumulation),
@@ -94,9 +96,9 @@ class Configuration:
             reference=self.stage != "grpo",
         )
 
-    def _method(self) -> spec.Method:
-        lora = spec.Lora(rank=self.rank, dropout=self.dropout, target_modules=self.targets)
-        methods: dict[str, spec.Method] = {"full": spec.Full(), "lora": lora, "qlora": spec.Qlora(lora=lora)}
+    def _method(self) -> MethodSpec:
+        lora = Lora(rank=self.rank, dropout=self.dropout, target_modules=self.targets)
+        methods: dict[str, MethodSpec] = {"full": Full(), "lora": lora, "qlora": Qlora(lora=lora)}
         return methods[self.method]
 
 

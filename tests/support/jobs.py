@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ftd.datasets import Data, DataSource
 from ftd.draft import new_id
 from ftd.job import Job
 from ftd.records import JobState, Reason, ReasonCode
-from ftd.spec import Data, DataSource, JobSpec, TrainingSpec
+from ftd.spec import JobSpec, TrainingSpec
 
 # Of this test process alone: a launcher ends whatever another one started for the same attempt of the same job.
 JOB_ID = new_id()

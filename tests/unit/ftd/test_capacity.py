@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from ftd.capacity import device_kind, missing_devices, most_it_may_need, too_large
+from ftd.datasets import Data, DataSource
 from ftd.records import MemoryEstimate, MemoryTerm
 from ftd.resolve import resolve
-from ftd.spec import Data, DataSource, DeviceKind, Model, Resources, TrainingSpec
+from ftd.spec import DeviceKind, Model, Resources, TrainingSpec
 from ftsched.estimate import Estimate, Term
 from ftsched.fixes import Fix, Setting
 from ftsched.model import Device

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from ftd.datasets import Data
 from ftd.duration import START_SECONDS, remaining, total_steps, total_tokens
 from ftd.job import Job
 from ftd.records import Attempt, DataReport, JobState, MemoryEstimate, Progress, Reason, ReasonCode, SplitReport
-from ftd.spec import Batch, Data, JobSpec, Resources, Schedule, TrainingSpec
+from ftd.spec import Batch, JobSpec, Resources, Schedule, TrainingSpec
 
 TRAINING = TrainingSpec(
     data=Data(max_length=100), schedule=Schedule(epochs=3.0), batch=Batch(micro_batch=2, global_batch=8)

@@ -11,27 +11,13 @@ from typing import Any
 import pytest
 
 from ftclient import specfile
+from ftd.datasets import Columns, Data, DataSource, Format
 from ftd.errors import InvalidSpec, TooLarge
 from ftd.intake import Intake
+from ftd.methods import Freeze, Lora
 from ftd.models import HostPolicy
 from ftd.paths import PathRoots, Roots
-from ftd.spec import (
-    Attention,
-    Batch,
-    Columns,
-    Data,
-    DataSource,
-    DeviceKind,
-    Format,
-    Freeze,
-    JobSpec,
-    Lora,
-    Model,
-    Output,
-    Resources,
-    Sharing,
-    TrainingSpec,
-)
+from ftd.spec import Attention, Batch, DeviceKind, JobSpec, Model, Output, Resources, Sharing, TrainingSpec
 from ftd.stages import Dpo, Pretrain
 from ftd.wire import read_spec
 from ftsched.model import Device

@@ -6,27 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from ftd.datasets import Data, DataSource
 from ftd.memory import estimate, fixes
+from ftd.methods import Freeze, Full, Lora, Qlora
 from ftd.records import MemoryTerm
 from ftd.resolve import resolve
-from ftd.spec import (
-    Attention,
-    Batch,
-    Compute,
-    Data,
-    DataSource,
-    DeviceKind,
-    Dtype,
-    Evaluation,
-    Freeze,
-    Full,
-    Lora,
-    Model,
-    Optimizer,
-    Qlora,
-    Resources,
-    TrainingSpec,
-)
+from ftd.spec import Attention, Batch, Compute, DeviceKind, Dtype, Evaluation, Model, Optimizer, Resources, TrainingSpec
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward
 from ftsched.shapes import NotAModel
 

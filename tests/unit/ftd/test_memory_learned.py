@@ -8,8 +8,9 @@ import pytest
 
 from ftd import memory
 from ftd.measured import Measurement
+from ftd.methods import Lora
 from ftd.records import MemoryEstimate
-from ftd.spec import Batch, Compute, DeviceKind, Dtype, Evaluation, Lora, Model, Optimizer, Resources, TrainingSpec
+from ftd.spec import Batch, Compute, DeviceKind, Dtype, Evaluation, Model, Optimizer, Resources, TrainingSpec
 from ftd.stages import Sft
 
 GIB = 2**30

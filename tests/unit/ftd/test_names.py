@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from ftd.limits import NAME
+from ftd.methods import Lora, Qlora
 from ftd.names import default_name
-from ftd.spec import Lora, Model, Qlora, TrainingSpec
+from ftd.spec import Model, TrainingSpec
 from ftd.stages import Dpo, Sft
 
 

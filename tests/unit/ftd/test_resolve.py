@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from ftd.datasets import Columns, Data, DataSource, Format, LongRows
+from ftd.methods import Freeze, Full, Lora, Method, Qlora, QuantType
 from ftd.models import ModelInfo
 from ftd.resolve import resolve
 from ftd.spec import (
@@ -13,25 +15,14 @@ from ftd.spec import (
     Batch,
     Cadence,
     Checkpoints,
-    Columns,
     Compute,
-    Data,
-    DataSource,
     DeviceKind,
     Dtype,
     Evaluation,
-    Format,
-    Freeze,
-    Full,
     JobSpec,
-    LongRows,
-    Lora,
-    Method,
     Model,
     Optimizer,
     Output,
-    Qlora,
-    QuantType,
     Resources,
     Schedule,
     Sharing,

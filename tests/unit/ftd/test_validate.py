@@ -12,6 +12,7 @@ from google.protobuf.json_format import ParseDict
 from finetuned.v1 import job_pb2
 from ftd import limits, validate, wire
 from ftd.spec import DeviceKind, JobSpec
+from ftd.validate.data import FORMAT_COLUMNS, STAGE_FORMATS
 
 GPU, CPU = DeviceKind.GPU, DeviceKind.CPU
 GOOD: dict[str, Any] = {"training": {"model": {"path": "/m"}, "data": {"train": [{"path": "/d/a.jsonl"}]}}}
@@ -451,4 +452,4 @@ def test_no_number_rule_takes_what_is_not_finite(value: float) -> None:
 
 
 def test_every_format_has_its_columns_and_a_stage() -> None:
-    assert set(validate.FORMAT_COLUMNS) == {f for formats in validate.STAGE_FORMATS.values() for f in formats}
+    assert set(FORMAT_COLUMNS) == {f for formats in STAGE_FORMATS.values() for f in formats}

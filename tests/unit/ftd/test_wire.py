@@ -6,8 +6,10 @@ import pytest
 
 from finetuned.v1 import job_pb2
 from ftd import wire
+from ftd.datasets import Data, DataSource
 from ftd.errors import InvalidSpec
 from ftd.job import Job
+from ftd.methods import Qlora
 from ftd.records import (
     Attempt,
     DataReport,
@@ -21,7 +23,7 @@ from ftd.records import (
     ReasonCode,
     Transition,
 )
-from ftd.spec import Batch, Data, DataSource, JobSpec, Model, Qlora, TrainingSpec
+from ftd.spec import Batch, JobSpec, Model, TrainingSpec
 from ftd.stages import Dpo, Sft, TrainOn
 
 SPEC = JobSpec(

@@ -10,8 +10,9 @@ from ftclient.errors import FtError
 from ftctl.importing import reading
 from ftctl.importing.commandline import commands
 from ftctl.importing.ours import OURS
+from ftd.methods import Freeze, Lora
 from ftd.resolve import resolve
-from ftd.spec import DeviceKind, Freeze, Lora, Model, TrainingSpec
+from ftd.spec import DeviceKind, Model, TrainingSpec
 from ftd.stages import Dpo
 
 

@@ -1,0 +1,118 @@
+"""Which rows a stage can train on, and which columns they may have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ftd.datasets import Columns, DataSource, Format
+from ftd.limits import ending
+from ftd.spec import DeviceKind, TrainingSpec, choice_name
+from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Sft, Stage
+from ftd.validate.problems import Problem, Rule, listed
+
+STAGE_FORMATS: dict[type[Stage], tuple[Format, ...]] = {
+    Sft: (Format.ALPACA, Format.SHAREGPT, Format.MESSAGES, Format.PROMPT_COMPLETION, Format.TEXT),
+    Pretrain: (Format.TEXT,),
+    Dpo: (Format.PREFERENCE,),
+    Reward: (Format.PREFERENCE,),
+    Kto: (Format.KTO,),
+    Orpo: (Format.PREFERENCE,),
+    Cpo: (Format.PREFERENCE,),
+}
+FORMAT_COLUMNS: dict[Format, tuple[str, ...]] = {
+    Format.ALPACA: ("instruction", "input", "output", "system", "history"),
+    Format.SHAREGPT: ("messages", "role", "content", "system"),
+    Format.MESSAGES: ("messages", "role", "content", "system"),
+    Format.PROMPT_COMPLETION: ("prompt", "completion"),
+    Format.TEXT: ("text",),
+    Format.PREFERENCE: (
+        "prompt",
+        "messages",
+        "instruction",
+        "input",
+        "system",
+        "history",
+        "role",
+        "content",
+        "chosen",
+        "rejected",
+    ),
+    Format.KTO: (
+        "label",
+        "prompt",
+        "completion",
+        "messages",
+        "instruction",
+        "input",
+        "output",
+        "system",
+        "history",
+        "role",
+        "content",
+    ),
+}
+PACKED_STAGES = (Sft, Pretrain)
+
+
+def has_evaluation_data(training: TrainingSpec) -> bool:
+    """Whether there is, or will be, anything to evaluate on."""
+    return bool(training.data.eval or training.data.eval_split)
+
+
+def source_format(source: DataSource) -> Format | None:
+    """The format of a source's rows where it is known without reading it."""
+    return Format.TEXT if _is_text_file(source) and source.format is None else source.format
+
+
+def _data(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    data = training.data
+    if not data.train:
+        yield "data.train", "is empty; accepted is at least one source with a path"
+    if data.eval and data.eval_split:
+        yield "data.eval_split", "stands beside data.eval; accepted is one of the two"
+    stage = training.stage or Sft()
+    if data.packing and not isinstance(stage, PACKED_STAGES):
+        name = choice_name(stage)
+        yield "data.packing", f"is on, but the rows of {name} cannot be packed; leave it out with {name}"
+    if data.chat_template_path is not None and isinstance(training.stage, Pretrain):
+        yield "data.chat_template_path", "is given, but pretrain renders no conversations; leave it out"
+
+
+def _sources(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    stage = training.stage or Sft()
+    for name, sources in (("train", training.data.train), ("eval", training.data.eval)):
+        for index, source in enumerate(sources):
+            for field, text in _source(source, stage):
+                yield f"data.{name}[{index}].{field}", text
+
+
+def _source(source: DataSource, stage: Stage) -> Iterator[Problem]:
+    formats = STAGE_FORMATS[type(stage)]
+    if source.format is not None and _is_text_file(source) and source.format is not Format.TEXT:
+        yield "format", f"is {source.format}, but a .txt file has only text; accepted is text, or another kind of file"
+    elif (known := source_format(source)) is not None and known not in formats:
+        wanted = listed(formats, "or")
+        yield "format", f"is {known}, whose rows {choice_name(stage)} cannot train on; accepted is {wanted}"
+    yield from _columns(source, formats)
+
+
+def _columns(source: DataSource, formats: tuple[Format, ...]) -> Iterator[Problem]:
+    given = [n for n in Columns.__dataclass_fields__ if getattr(source.columns, n, None) is not None]
+    if given and _is_text_file(source):
+        yield "columns", "is given, but a .txt file has no columns; leave it out"
+        return
+    if source.format is not None:
+        known = FORMAT_COLUMNS[source.format]
+        for name in given:
+            if name not in known:
+                yield f"columns.{name}", f"is no column of the format {source.format}; it has {listed(known, 'and')}"
+    elif not any(set(given) <= set(FORMAT_COLUMNS[f]) for f in formats):
+        accepted = "; ".join(f"{f}: {', '.join(FORMAT_COLUMNS[f])}" for f in formats)
+        yield "columns", f"names {listed(given, 'and')}, which no format has together; accepted is {accepted}"
+
+
+def _is_text_file(source: DataSource) -> bool:
+    return ending(source.path) == ".txt"
+
+
+RULES: tuple[Rule, ...] = (_data, _sources)

@@ -1,0 +1,93 @@
+"""The base model, how long and in which portions is trained, evaluated and saved, and on what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ftd.spec import Cadence, DeviceKind, TrainingSpec
+from ftd.stages import Sft
+from ftd.validate.data import has_evaluation_data
+from ftd.validate.problems import Problem, Rule
+from ftd.validate.stages import smallest_micro_batch
+
+NO_WARMUP_SCHEDULE = "constant"
+
+
+def _model(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    model = training.model
+    if model.path is None and model.hub_id is None:
+        yield "model.path", "is missing; accepted is the absolute path of a model folder, or a model.hub_id instead"
+    if model.path is not None and model.hub_id is not None:
+        yield "model.hub_id", "stands beside model.path; accepted is one of the two"
+    if model.path is not None and model.revision is not None:
+        yield "model.revision", "stands beside model.path; accepted only with model.hub_id"
+
+
+def _schedule(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    schedule = training.schedule
+    if schedule.epochs is not None and schedule.max_steps is not None:
+        yield "schedule.max_steps", "stands beside schedule.epochs; accepted is one of the two"
+    if schedule.warmup_ratio is not None and schedule.warmup_steps is not None:
+        yield "schedule.warmup_steps", "stands beside schedule.warmup_ratio; accepted is one of the two"
+    for field in ("warmup_ratio", "warmup_steps"):
+        if schedule.name == NO_WARMUP_SCHEDULE and getattr(schedule, field):
+            yield f"schedule.{field}", "is given, but constant has no warmup; accepted with constant_with_warmup"
+
+
+def _batch(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    smallest = smallest_micro_batch(training.stage or Sft())
+    micro = training.batch.micro_batch or smallest
+    for field, given in (("batch", training.batch.micro_batch), ("evaluation", training.evaluation.micro_batch)):
+        if given is not None and 1 <= given < smallest:
+            text = f"is {given}, but kto compares the answers of a micro-batch; accepted is {smallest} or more"
+            yield f"{field}.micro_batch", text
+    devices = training.resources.gpus or 1
+    whole = training.batch.global_batch
+    step = micro * devices
+    if whole is None or whole < 1 or step < 1 or whole % step == 0:
+        return
+    below, above = whole // step * step, (whole // step + 1) * step
+    found = f"is {whole}, which micro_batch {micro} on {devices} device{'s' if devices > 1 else ''} does not divide"
+    nearest = f"{below} or {above}" if below else str(above)
+    yield "batch.global_batch", f"{found}; accepted is a multiple of {step}, e.g. {nearest}"
+
+
+def _evaluation(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    evaluation = training.evaluation
+    yield from _cadence("evaluation", evaluation.cadence, evaluation.every_steps)
+    evaluates = has_evaluation_data(training)
+    if evaluation.cadence not in (None, Cadence.NEVER) and not evaluates:
+        wanted = "accepted with data.eval or data.eval_split"
+        yield "evaluation.cadence", f"is {evaluation.cadence}, but there is no evaluation data; {wanted}"
+    if evaluation.micro_batch is not None and (evaluation.cadence is Cadence.NEVER or not evaluates):
+        yield "evaluation.micro_batch", "is given, but nothing is evaluated; leave it out"
+
+
+def _checkpoints(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    yield from _cadence("checkpoints", training.checkpoints.cadence, training.checkpoints.every_steps)
+
+
+def _cadence(group: str, cadence: Cadence | None, every_steps: int | None) -> Iterator[Problem]:
+    if cadence is Cadence.STEPS and every_steps is None:
+        yield f"{group}.every_steps", "is missing; cadence steps needs a number of updates, at least 1"
+    if cadence is not Cadence.STEPS and every_steps is not None:
+        found = f"is {cadence}" if cadence else "is not given"
+        yield f"{group}.every_steps", f"is given, but {group}.cadence {found}; accepted with cadence steps"
+
+
+def _resources(training: TrainingSpec, device: DeviceKind) -> Iterator[Problem]:
+    resources = training.resources
+    if device is DeviceKind.CPU:
+        why = "the job runs on the CPU" if resources.device else "this host has no GPU"
+        if resources.gpus is not None:
+            yield "resources.gpus", f"is {resources.gpus}, but {why}; leave it out"
+        if resources.gpu_uuids:
+            yield "resources.gpu_uuids", f"is given, but {why}; leave it out"
+        return
+    pinned, wanted = len(resources.gpu_uuids), resources.gpus or 1
+    if pinned and pinned != wanted:
+        found = f"names {pinned} GPU{'s' if pinned > 1 else ''}, but resources.gpus is {wanted}"
+        yield "resources.gpu_uuids", f"{found}; accepted is one for each"
+
+
+RULES: tuple[Rule, ...] = (_model, _schedule, _batch, _evaluation, _checkpoints, _resources)
