@@ -13,12 +13,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetuned.v1 import data_report_pb2, event_pb2, job_pb2, job_service_pb2
+from finetuned.v1 import data_report_pb2, event_pb2, job_pb2, job_service_pb2, weights_pb2
 from ftd import errors, records, spec, wire
 from ftd.job import Job
+from ftd.weights import Weights
 
 ROOTS: list[tuple[type, Any]] = [
     (spec.JobSpec, job_pb2.JobSpec),
+    (Weights, weights_pb2.Weights),
     (records.Reason, job_pb2.Reason),
     (records.Failure, event_pb2.Failure),
     (records.Transition, job_pb2.Transition),

@@ -31,6 +31,7 @@ class DataReport(_message.Message):
     DROPPED_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     FROM_CACHE_FIELD_NUMBER: _builtins.int
+    EVALUATION_SETS_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """Content address of the prepared rows: equal data, model tokenizer, template and settings give an equal digest."""
     from_cache: _builtins.bool
@@ -47,6 +48,10 @@ class DataReport(_message.Message):
     def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedRow]:
         """Rows that were left out, in order; at most the first 100. The counts in `sources` are complete."""
 
+    @_builtins.property
+    def evaluation_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvaluationSet]:
+        """Whose rows the evaluation rows are, one set after the other; a set for each source of data.eval."""
+
     def __init__(
         self,
         *,
@@ -56,14 +61,40 @@ class DataReport(_message.Message):
         dropped: _abc.Iterable[Global___DroppedRow] | None = ...,
         digest: _builtins.str = ...,
         from_cache: _builtins.bool = ...,
+        evaluation_sets: _abc.Iterable[Global___EvaluationSet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eval", b"eval", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "dropped", b"dropped", "eval", b"eval", "from_cache", b"from_cache", "sources", b"sources", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "dropped", b"dropped", "eval", b"eval", "evaluation_sets", b"evaluation_sets", "from_cache", b"from_cache", "sources", b"sources", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DataReport: _TypeAlias = DataReport  # noqa: Y015
+
+@_typing.final
+class EvaluationSet(_message.Message):
+    """The evaluation rows of one source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The source's name; of rows held back by data.eval_split "eval_split"."""
+    rows: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluationSet: _TypeAlias = EvaluationSet  # noqa: Y015
 
 @_typing.final
 class SplitReport(_message.Message):

@@ -324,6 +324,8 @@ Global___StepMetrics: _TypeAlias = StepMetrics  # noqa: Y015
 
 @_typing.final
 class EvaluationMetrics(_message.Message):
+    """After each evaluation. Of several sets, `loss` and the figures in `extra` without a slash are means over all rows."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -351,12 +353,21 @@ class EvaluationMetrics(_message.Message):
     LOSS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     EXTRA_FIELD_NUMBER: _builtins.int
+    BEST_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     epoch: _builtins.float
     loss: _builtins.float
     seconds: _builtins.float
+    best: _builtins.bool
+    """It is the best so far by evaluation.metric, whose value is `value`."""
+    value: _builtins.float
     @_builtins.property
-    def extra(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    def extra(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What else the stage reports, by the trainer's name, and where the loss is one of tokens their perplexity; of several sets
+        also each one's figures: "NAME/loss".
+        """
+
     def __init__(
         self,
         *,
@@ -365,10 +376,12 @@ class EvaluationMetrics(_message.Message):
         loss: _builtins.float = ...,
         seconds: _builtins.float = ...,
         extra: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        best: _builtins.bool = ...,
+        value: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "extra", b"extra", "loss", b"loss", "seconds", b"seconds", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "epoch", b"epoch", "extra", b"extra", "loss", b"loss", "seconds", b"seconds", "step", b"step", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -566,6 +566,8 @@ class Progress(_message.Message):
     ETA_SECONDS_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
+    BEST_STEP_FIELD_NUMBER: _builtins.int
+    BEST_VALUE_FIELD_NUMBER: _builtins.int
     phase: _event_pb2.Phase.ValueType
     step: _builtins.int
     total_steps: _builtins.int
@@ -580,6 +582,9 @@ class Progress(_message.Message):
     peak_memory_bytes: _builtins.int
     last_seq: _builtins.int
     """Number of events in the journal: the last `seq`."""
+    best_step: _builtins.int
+    """The evaluation that is the best so far by evaluation.metric; unset before the first."""
+    best_value: _builtins.float
     def __init__(
         self,
         *,
@@ -594,17 +599,27 @@ class Progress(_message.Message):
         eta_seconds: _builtins.float | None = ...,
         peak_memory_bytes: _builtins.int = ...,
         last_seq: _builtins.int = ...,
+        best_step: _builtins.int | None = ...,
+        best_value: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds", "_eval_loss", b"_eval_loss", "_loss", b"_loss", "eta_seconds", b"eta_seconds", "eval_loss", b"eval_loss", "loss", b"loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_step", b"_best_step", "_best_value", b"_best_value", "_eta_seconds", b"_eta_seconds", "_eval_loss", b"_eval_loss", "_loss", b"_loss", "best_step", b"best_step", "best_value", b"best_value", "eta_seconds", b"eta_seconds", "eval_loss", b"eval_loss", "loss", b"loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds", "_eval_loss", b"_eval_loss", "_loss", b"_loss", "epoch", b"epoch", "eta_seconds", b"eta_seconds", "eval_loss", b"eval_loss", "last_seq", b"last_seq", "learning_rate", b"learning_rate", "loss", b"loss", "peak_memory_bytes", b"peak_memory_bytes", "phase", b"phase", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_step", b"_best_step", "_best_value", b"_best_value", "_eta_seconds", b"_eta_seconds", "_eval_loss", b"_eval_loss", "_loss", b"_loss", "best_step", b"best_step", "best_value", b"best_value", "epoch", b"epoch", "eta_seconds", b"eta_seconds", "eval_loss", b"eval_loss", "last_seq", b"last_seq", "learning_rate", b"learning_rate", "loss", b"loss", "peak_memory_bytes", b"peak_memory_bytes", "phase", b"phase", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__best_step: _TypeAlias = _typing.Literal["best_step"]  # noqa: Y015
+    _WhichOneofArgType__best_step: _TypeAlias = _typing.Literal["_best_step", b"_best_step"]  # noqa: Y015
+    _WhichOneofReturnType__best_value: _TypeAlias = _typing.Literal["best_value"]  # noqa: Y015
+    _WhichOneofArgType__best_value: _TypeAlias = _typing.Literal["_best_value", b"_best_value"]  # noqa: Y015
     _WhichOneofReturnType__eta_seconds: _TypeAlias = _typing.Literal["eta_seconds"]  # noqa: Y015
     _WhichOneofArgType__eta_seconds: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds"]  # noqa: Y015
     _WhichOneofReturnType__eval_loss: _TypeAlias = _typing.Literal["eval_loss"]  # noqa: Y015
     _WhichOneofArgType__eval_loss: _TypeAlias = _typing.Literal["_eval_loss", b"_eval_loss"]  # noqa: Y015
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__best_step) -> _WhichOneofReturnType__best_step | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__best_value) -> _WhichOneofReturnType__best_value | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__eta_seconds) -> _WhichOneofReturnType__eta_seconds | None: ...
     @_typing.overload

@@ -269,6 +269,28 @@ CADENCE_STEPS: Cadence.ValueType  # 2
 CADENCE_EPOCH: Cadence.ValueType  # 3
 Global___Cadence: _TypeAlias = Cadence  # noqa: Y015
 
+class _OutputWeights:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutputWeightsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputWeights.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTPUT_WEIGHTS_UNSPECIFIED: _OutputWeights.ValueType  # 0
+    OUTPUT_WEIGHTS_LAST: _OutputWeights.ValueType  # 1
+    """Those after the last update."""
+    OUTPUT_WEIGHTS_BEST: _OutputWeights.ValueType  # 2
+    """Those of the best evaluation."""
+
+class OutputWeights(_OutputWeights, metaclass=_OutputWeightsEnumTypeWrapper):
+    """Whose weights an output has."""
+
+OUTPUT_WEIGHTS_UNSPECIFIED: OutputWeights.ValueType  # 0
+OUTPUT_WEIGHTS_LAST: OutputWeights.ValueType  # 1
+"""Those after the last update."""
+OUTPUT_WEIGHTS_BEST: OutputWeights.ValueType  # 2
+"""Those of the best evaluation."""
+Global___OutputWeights: _TypeAlias = OutputWeights  # noqa: Y015
+
 class _DeviceKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1378,35 +1400,71 @@ class Evaluation(_message.Message):
     CADENCE_FIELD_NUMBER: _builtins.int
     EVERY_STEPS_FIELD_NUMBER: _builtins.int
     MICRO_BATCH_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    HIGHER_IS_BETTER_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    MIN_DELTA_FIELD_NUMBER: _builtins.int
     cadence: Global___Cadence.ValueType
     """Refused without evaluation data, unless never."""
     every_steps: _builtins.int
     """Updates between evaluations. Required with cadence steps, refused with the others. At least 1."""
     micro_batch: _builtins.int
     """Sequences per device and forward pass. Default: batch.micro_batch. At least 1, for kto 2. Refused if nothing is evaluated."""
+    metric: _builtins.str
+    """Which figure tells the best evaluation: loss, or another one of the stage's, listed when it is refused; of one of several
+    sources of data.eval with its name before it: NAME/loss. Default: loss. Refused if nothing is evaluated.
+    """
+    higher_is_better: _builtins.bool
+    """Whether more of `metric` is better. Default: as the metric is known: false for a loss, true for an accuracy."""
+    patience: _builtins.int
+    """The training ends early after so many evaluations in a row without a gain. Default: unset, it never does. At least 1.
+    Refused if nothing is evaluated.
+    """
+    min_delta: _builtins.float
+    """By how much `metric` must be better than the best before to be a gain. Default: 0. 0 or more. Refused without patience."""
     def __init__(
         self,
         *,
         cadence: Global___Cadence.ValueType | None = ...,
         every_steps: _builtins.int | None = ...,
         micro_batch: _builtins.int | None = ...,
+        metric: _builtins.str | None = ...,
+        higher_is_better: _builtins.bool | None = ...,
+        patience: _builtins.int | None = ...,
+        min_delta: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_micro_batch", b"_micro_batch", "cadence", b"cadence", "every_steps", b"every_steps", "micro_batch", b"micro_batch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_higher_is_better", b"_higher_is_better", "_metric", b"_metric", "_micro_batch", b"_micro_batch", "_min_delta", b"_min_delta", "_patience", b"_patience", "cadence", b"cadence", "every_steps", b"every_steps", "higher_is_better", b"higher_is_better", "metric", b"metric", "micro_batch", b"micro_batch", "min_delta", b"min_delta", "patience", b"patience"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_micro_batch", b"_micro_batch", "cadence", b"cadence", "every_steps", b"every_steps", "micro_batch", b"micro_batch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_higher_is_better", b"_higher_is_better", "_metric", b"_metric", "_micro_batch", b"_micro_batch", "_min_delta", b"_min_delta", "_patience", b"_patience", "cadence", b"cadence", "every_steps", b"every_steps", "higher_is_better", b"higher_is_better", "metric", b"metric", "micro_batch", b"micro_batch", "min_delta", b"min_delta", "patience", b"patience"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cadence: _TypeAlias = _typing.Literal["cadence"]  # noqa: Y015
     _WhichOneofArgType__cadence: _TypeAlias = _typing.Literal["_cadence", b"_cadence"]  # noqa: Y015
     _WhichOneofReturnType__every_steps: _TypeAlias = _typing.Literal["every_steps"]  # noqa: Y015
     _WhichOneofArgType__every_steps: _TypeAlias = _typing.Literal["_every_steps", b"_every_steps"]  # noqa: Y015
+    _WhichOneofReturnType__higher_is_better: _TypeAlias = _typing.Literal["higher_is_better"]  # noqa: Y015
+    _WhichOneofArgType__higher_is_better: _TypeAlias = _typing.Literal["_higher_is_better", b"_higher_is_better"]  # noqa: Y015
+    _WhichOneofReturnType__metric: _TypeAlias = _typing.Literal["metric"]  # noqa: Y015
+    _WhichOneofArgType__metric: _TypeAlias = _typing.Literal["_metric", b"_metric"]  # noqa: Y015
     _WhichOneofReturnType__micro_batch: _TypeAlias = _typing.Literal["micro_batch"]  # noqa: Y015
     _WhichOneofArgType__micro_batch: _TypeAlias = _typing.Literal["_micro_batch", b"_micro_batch"]  # noqa: Y015
+    _WhichOneofReturnType__min_delta: _TypeAlias = _typing.Literal["min_delta"]  # noqa: Y015
+    _WhichOneofArgType__min_delta: _TypeAlias = _typing.Literal["_min_delta", b"_min_delta"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cadence) -> _WhichOneofReturnType__cadence | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__every_steps) -> _WhichOneofReturnType__every_steps | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__higher_is_better) -> _WhichOneofReturnType__higher_is_better | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metric) -> _WhichOneofReturnType__metric | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__micro_batch) -> _WhichOneofReturnType__micro_batch | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_delta) -> _WhichOneofReturnType__min_delta | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
 
 Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
 
@@ -1417,22 +1475,28 @@ class Checkpoints(_message.Message):
     CADENCE_FIELD_NUMBER: _builtins.int
     EVERY_STEPS_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    KEEP_BEST_FIELD_NUMBER: _builtins.int
     cadence: Global___Cadence.ValueType
     """A checkpoint is also saved when a job is paused. Default: epoch."""
     every_steps: _builtins.int
     """Updates between checkpoints. Required with cadence steps, refused with the others. At least 1."""
     keep: _builtins.int
     """How many are kept, the newest. Default: 2. At least 1."""
+    keep_best: _builtins.bool
+    """Saves a checkpoint at each evaluation that is the best so far by evaluation.metric, and keeps the last of these beside the newest
+    ones. Default: true if the output is from the best evaluation, else false. Refused if nothing is evaluated.
+    """
     def __init__(
         self,
         *,
         cadence: Global___Cadence.ValueType | None = ...,
         every_steps: _builtins.int | None = ...,
         keep: _builtins.int | None = ...,
+        keep_best: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_keep", b"_keep", "cadence", b"cadence", "every_steps", b"every_steps", "keep", b"keep"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_keep", b"_keep", "_keep_best", b"_keep_best", "cadence", b"cadence", "every_steps", b"every_steps", "keep", b"keep", "keep_best", b"keep_best"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_keep", b"_keep", "cadence", b"cadence", "every_steps", b"every_steps", "keep", b"keep"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_keep", b"_keep", "_keep_best", b"_keep_best", "cadence", b"cadence", "every_steps", b"every_steps", "keep", b"keep", "keep_best", b"keep_best"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cadence: _TypeAlias = _typing.Literal["cadence"]  # noqa: Y015
     _WhichOneofArgType__cadence: _TypeAlias = _typing.Literal["_cadence", b"_cadence"]  # noqa: Y015
@@ -1440,12 +1504,16 @@ class Checkpoints(_message.Message):
     _WhichOneofArgType__every_steps: _TypeAlias = _typing.Literal["_every_steps", b"_every_steps"]  # noqa: Y015
     _WhichOneofReturnType__keep: _TypeAlias = _typing.Literal["keep"]  # noqa: Y015
     _WhichOneofArgType__keep: _TypeAlias = _typing.Literal["_keep", b"_keep"]  # noqa: Y015
+    _WhichOneofReturnType__keep_best: _TypeAlias = _typing.Literal["keep_best"]  # noqa: Y015
+    _WhichOneofArgType__keep_best: _TypeAlias = _typing.Literal["_keep_best", b"_keep_best"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cadence) -> _WhichOneofReturnType__cadence | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__every_steps) -> _WhichOneofReturnType__every_steps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep) -> _WhichOneofReturnType__keep | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_best) -> _WhichOneofReturnType__keep_best | None: ...
 
 Global___Checkpoints: _TypeAlias = Checkpoints  # noqa: Y015
 
@@ -1454,20 +1522,29 @@ class Output(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Absolute path of the folder to create, below an allowed output root. Refused if it exists. Default: `output` in the job's run directory."""
+    weights: Global___OutputWeights.ValueType
+    """Whose weights the output has. Default: last. Refused for best if nothing is evaluated, or checkpoints.keep_best is off."""
     def __init__(
         self,
         *,
         path: _builtins.str | None = ...,
+        weights: Global___OutputWeights.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_path", b"_path", "path", b"path"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_path", b"_path", "_weights", b"_weights", "path", b"path", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_path", b"_path", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_path", b"_path", "_weights", b"_weights", "path", b"path", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
     _WhichOneofArgType__path: _TypeAlias = _typing.Literal["_path", b"_path"]  # noqa: Y015
+    _WhichOneofReturnType__weights: _TypeAlias = _typing.Literal["weights"]  # noqa: Y015
+    _WhichOneofArgType__weights: _TypeAlias = _typing.Literal["_weights", b"_weights"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__path) -> _WhichOneofReturnType__path | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weights) -> _WhichOneofReturnType__weights | None: ...
 
 Global___Output: _TypeAlias = Output  # noqa: Y015
 
