@@ -152,6 +152,8 @@ RULES: dict[str, Rule] = {
     "training.batch.global_batch": AT_LEAST_ONE,
     "training.evaluation.every_steps": AT_LEAST_ONE,
     "training.evaluation.micro_batch": AT_LEAST_ONE,
+    "training.evaluation.patience": AT_LEAST_ONE,
+    "training.evaluation.min_delta": ZERO_OR_MORE,
     "training.checkpoints.every_steps": AT_LEAST_ONE,
     "training.checkpoints.keep": AT_LEAST_ONE,
     "training.output.path": ABSOLUTE_PATH,

@@ -164,6 +164,8 @@ class Progress:
     eta_seconds: float | None = None
     peak_memory_bytes: int = 0
     last_seq: int = 0
+    best_step: int | None = None
+    best_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,14 @@ class DroppedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationSet:
+    """The evaluation rows of one source."""
+
+    name: str = ""
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DataReport:
     """What the preparation found in a job's data."""
 
@@ -260,6 +270,7 @@ class DataReport:
     dropped: tuple[DroppedRow, ...] = ()
     digest: str = ""
     from_cache: bool = False
+    evaluation_sets: tuple[EvaluationSet, ...] = ()
 
 
 class ArtifactKind(StrEnum):

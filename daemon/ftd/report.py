@@ -50,15 +50,20 @@ def _fold_event(progress: Progress, event: event_pb2.TrainingEvent) -> Progress:
             return replace(progress, phase=_PHASES.get(event.phase.phase))
         case "started":
             # Steps of an earlier attempt after its last checkpoint are done again, in new processes.
+            done_again = (progress.best_step or 0) > event.started.first_step
             return replace(
                 progress,
                 step=event.started.first_step,
                 total_steps=event.started.total_steps,
                 eta_seconds=None,
                 peak_memory_bytes=0,
+                best_step=None if done_again else progress.best_step,
+                best_value=None if done_again else progress.best_value,
             )
         case "evaluation":
-            return replace(progress, eval_loss=event.evaluation.loss)
+            found = replace(progress, eval_loss=event.evaluation.loss)
+            best = {"best_step": event.evaluation.step, "best_value": event.evaluation.value}
+            return replace(found, **best) if event.evaluation.best else found
         case "ended":
             peak = max(progress.peak_memory_bytes, event.ended.peak_memory_bytes)
             return replace(progress, phase=None, eta_seconds=None, peak_memory_bytes=peak)

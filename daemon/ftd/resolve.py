@@ -24,13 +24,16 @@ from ftd.spec import (
     Evaluation,
     Model,
     Optimizer,
+    Output,
+    OutputWeights,
     Resources,
     Schedule,
     Sharing,
     TrainingSpec,
 )
 from ftd.stages import Cpo, CpoLoss, Dpo, DpoLoss, Kto, Orpo, Pretrain, Reward, Sft, Stage, TrainOn, WeightedDpoLoss
-from ftd.validate.data import PACKED_STAGES, has_evaluation_data, source_format
+from ftd.validate.data import PACKED_STAGES, source_format
+from ftd.validate.evaluation import LOSS, evaluates, figures
 from ftd.validate.running import NO_WARMUP_SCHEDULE
 from ftd.validate.stages import SMOOTHED_CPO_LOSSES, SMOOTHED_LOSSES, smallest_micro_batch
 
@@ -62,7 +65,8 @@ def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None)
         batch=batch,
         compute=_compute(training.compute, device),
         evaluation=_evaluation(training, batch),
-        checkpoints=_with(training.checkpoints, Checkpoints(cadence=Cadence.EPOCH, keep=2)),
+        checkpoints=_checkpoints(training),
+        output=_with(training.output, Output(weights=OutputWeights.LAST)),
         stage=stage,
         method=method,
         resources=_resources(training.resources, device),
@@ -201,9 +205,22 @@ def _compute(compute: Compute, device: DeviceKind) -> Compute:
 
 def _evaluation(training: TrainingSpec, batch: Batch) -> Evaluation:
     evaluation = training.evaluation
-    if evaluation.cadence is Cadence.NEVER or not has_evaluation_data(training):
+    if not evaluates(training):
         return Evaluation(cadence=Cadence.NEVER)
-    return _with(evaluation, Evaluation(cadence=Cadence.EPOCH, micro_batch=batch.micro_batch))
+    metric = evaluation.metric or LOSS
+    defaults = Evaluation(
+        cadence=Cadence.EPOCH,
+        micro_batch=batch.micro_batch,
+        metric=metric,
+        higher_is_better=figures(training)[metric],
+        min_delta=0.0 if evaluation.patience else None,
+    )
+    return _with(evaluation, defaults)
+
+
+def _checkpoints(training: TrainingSpec) -> Checkpoints:
+    from_best = training.output.weights is OutputWeights.BEST if evaluates(training) else None
+    return _with(training.checkpoints, Checkpoints(cadence=Cadence.EPOCH, keep=2, keep_best=from_best))
 
 
 def _resources(resources: Resources, device: DeviceKind) -> Resources:

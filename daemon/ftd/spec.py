@@ -40,6 +40,13 @@ class Cadence(StrEnum):
     EPOCH = auto()
 
 
+class OutputWeights(StrEnum):
+    """Whose weights an output has."""
+
+    LAST = auto()
+    BEST = auto()
+
+
 class DeviceKind(StrEnum):
     """Kind of device."""
 
@@ -127,6 +134,10 @@ class Evaluation:
     cadence: Cadence | None = None
     every_steps: int | None = None
     micro_batch: int | None = None
+    metric: str | None = None
+    higher_is_better: bool | None = None
+    patience: int | None = None
+    min_delta: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +147,7 @@ class Checkpoints:
     cadence: Cadence | None = None
     every_steps: int | None = None
     keep: int | None = None
+    keep_best: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,7 @@ class Output:
     """What is left when the job has succeeded."""
 
     path: str | None = None
+    weights: OutputWeights | None = None
 
 
 @dataclass(frozen=True, slots=True)

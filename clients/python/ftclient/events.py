@@ -50,13 +50,15 @@ class StepMetrics(Record):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationMetrics(Record):
-    """After each evaluation."""
+    """After each evaluation; `value` is the figure that tells which is the best, as this one is so far if `best`."""
 
     step: int
     epoch: float
     loss: float
     seconds: float
     extra: Mapping[str, float]
+    best: bool
+    value: float
 
 
 @dataclass(frozen=True, slots=True)

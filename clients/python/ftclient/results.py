@@ -91,7 +91,7 @@ class Attempt(Record):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Record):
-    """Where a job is now; `total_steps` is 0 until known."""
+    """Where a job is now; `total_steps` is 0 until known, the best evaluation None before the first."""
 
     phase: Phase | None
     step: int
@@ -104,6 +104,8 @@ class Progress(Record):
     eta_seconds: float | None
     peak_memory_bytes: int
     last_seq: int
+    best_step: int | None
+    best_value: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,14 @@ class DroppedRow(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationSet(Record):
+    """The evaluation rows of one source."""
+
+    name: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class DataReport(Record):
     """What the preparation found in a job's data; also an event."""
 
@@ -203,6 +213,7 @@ class DataReport(Record):
     dropped: tuple[DroppedRow, ...]
     digest: str
     from_cache: bool
+    evaluation_sets: tuple[EvaluationSet, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The base model, how long and in which portions is trained, evaluated and saved, and on what."""
+"""The base model, how long, when and in which portions is trained, and on what."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from ftd.spec import Cadence, DeviceKind, TrainingSpec
 from ftd.stages import Sft
-from ftd.validate.data import has_evaluation_data
 from ftd.validate.problems import Problem, Rule
 from ftd.validate.stages import smallest_micro_batch
 
@@ -52,19 +51,10 @@ def _batch(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     yield "batch.global_batch", f"{found}; accepted is a multiple of {step}, e.g. {nearest}"
 
 
-def _evaluation(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
-    evaluation = training.evaluation
+def _cadences(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    evaluation, checkpoints = training.evaluation, training.checkpoints
     yield from _cadence("evaluation", evaluation.cadence, evaluation.every_steps)
-    evaluates = has_evaluation_data(training)
-    if evaluation.cadence not in (None, Cadence.NEVER) and not evaluates:
-        wanted = "accepted with data.eval or data.eval_split"
-        yield "evaluation.cadence", f"is {evaluation.cadence}, but there is no evaluation data; {wanted}"
-    if evaluation.micro_batch is not None and (evaluation.cadence is Cadence.NEVER or not evaluates):
-        yield "evaluation.micro_batch", "is given, but nothing is evaluated; leave it out"
-
-
-def _checkpoints(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
-    yield from _cadence("checkpoints", training.checkpoints.cadence, training.checkpoints.every_steps)
+    yield from _cadence("checkpoints", checkpoints.cadence, checkpoints.every_steps)
 
 
 def _cadence(group: str, cadence: Cadence | None, every_steps: int | None) -> Iterator[Problem]:
@@ -90,4 +80,4 @@ def _resources(training: TrainingSpec, device: DeviceKind) -> Iterator[Problem]:
         yield "resources.gpu_uuids", f"{found}; accepted is one for each"
 
 
-RULES: tuple[Rule, ...] = (_model, _schedule, _batch, _evaluation, _checkpoints, _resources)
+RULES: tuple[Rule, ...] = (_model, _schedule, _batch, _cadences, _resources)

@@ -1,0 +1,72 @@
+"""What is evaluated, which figure is the best, and what follows from it for checkpoints and the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ftd.datasets import Data
+from ftd.spec import Cadence, DeviceKind, OutputWeights, TrainingSpec
+from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Sft, Stage
+from ftd.validate.data import has_evaluation_data
+from ftd.validate.problems import Problem, Rule, listed
+
+LOSS = "loss"
+_OF_TOKENS = {LOSS: False, "perplexity": False, "mean_token_accuracy": True}
+_OF_PAIRS = {LOSS: False, "rewards/accuracies": True, "rewards/margins": True}
+# The figures an evaluation of a stage has, named as its trainer names them, and whether more of them is better.
+FIGURES: dict[type[Stage], Mapping[str, bool]] = {
+    Sft: _OF_TOKENS,
+    Pretrain: _OF_TOKENS,
+    Reward: {LOSS: False, "accuracy": True, "margin": True},
+    Dpo: _OF_PAIRS,
+    Kto: {LOSS: False, "rewards/margins": True},
+    Orpo: _OF_PAIRS,
+    Cpo: _OF_PAIRS,
+}
+_NOTHING = "nothing is evaluated; leave it out, or give data.eval or data.eval_split"
+
+
+def evaluates(training: TrainingSpec) -> bool:
+    """Whether a training is evaluated at all."""
+    return training.evaluation.cadence is not Cadence.NEVER and has_evaluation_data(training)
+
+
+def figures(training: TrainingSpec) -> dict[str, bool]:
+    """Every figure that evaluations of a training will have, and whether more of it is better."""
+    known = FIGURES.get(type(training.stage or Sft()), {LOSS: False})
+    return dict(known) | {f"{name}/{figure}": more for name in _sets(training.data) for figure, more in known.items()}
+
+
+def _sets(data: Data) -> list[str]:
+    """Names of the evaluation sets where there are several."""
+    return [str(index) for index in range(len(data.eval))] if len(data.eval) > 1 else []
+
+
+def _evaluation(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    evaluation = training.evaluation
+    if evaluation.cadence not in (None, Cadence.NEVER) and not has_evaluation_data(training):
+        wanted = "accepted with data.eval or data.eval_split"
+        yield "evaluation.cadence", f"is {evaluation.cadence}, but there is no evaluation data; {wanted}"
+    if not evaluates(training):
+        for name in ("micro_batch", "metric", "higher_is_better", "patience"):
+            if getattr(evaluation, name) is not None:
+                yield f"evaluation.{name}", f"is given, but {_NOTHING}"
+    elif evaluation.metric is not None and evaluation.metric not in (accepted := figures(training)):
+        found = f"is {evaluation.metric!r}, which no evaluation of this training has"
+        yield "evaluation.metric", f"{found}; accepted is {listed(list(accepted), 'or')}"
+    if evaluation.min_delta is not None and evaluation.patience is None:
+        yield "evaluation.min_delta", "is given, but the training never ends early; accepted with evaluation.patience"
+
+
+def _best(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    wants_best = training.output.weights is OutputWeights.BEST
+    if not evaluates(training):
+        if training.checkpoints.keep_best:
+            yield "checkpoints.keep_best", f"is on, but {_NOTHING}"
+        if wants_best:
+            yield "output.weights", f"is best, but {_NOTHING}"
+    elif wants_best and training.checkpoints.keep_best is False:
+        yield "checkpoints.keep_best", "is off, but output.weights is best; accepted is true"
+
+
+RULES: tuple[Rule, ...] = (_evaluation, _best)
