@@ -1,7 +1,8 @@
 """Turns rows into token ids and labels with the model's own tokenizer and chat template.
 
 Chats are rendered by the template and the loss is put on the assistant's turns; plain text gets the end-of-text token;
-of a pair, the prompt is what both conversations share. Ids are those TRL would make of the same rows. It must never
+of a pair, the prompt is what both conversations share. Ids are those TRL would make of the same rows. Many rows go
+through the tokenizer at once: a row is a generator that yields its texts and is sent their encodings. It must never
 import torch.
 """
 
@@ -11,8 +12,9 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,20 @@ class IdAnswer:
     label: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text to encode, and whether the tokenizer adds its special tokens to it."""
+
+    text: str
+    special: bool
+
+
+# The ids of a text, and the characters [start, end) that each stands for.
+Encoding = tuple[list[int], list[tuple[int, int]]]
+Encoded = Example | IdPair | IdAnswer
+Row = Generator[list[Text], list[Encoding], Encoded]
+
+
 class Tokens:
     """A tokenizer with a chat template (None: the tokenizer's own) and the turns to train on."""
 
@@ -83,26 +99,43 @@ class Tokens:
                 "set data.chat_template_path, use the model's instruct version, or give prompt_completion or text rows",
             )
 
-    def encode(self, form: Form) -> Example | IdPair | IdAnswer:
+    def encode(self, form: Form) -> Encoded:
         """A row as ids. Raises BadRow when the template cannot render it or its answers cannot be found."""
+        [encoded] = self.encode_all([form])
+        if isinstance(encoded, BadRow):
+            raise encoded
+        return encoded
+
+    def encode_all(self, forms: Sequence[Form]) -> list[Encoded | BadRow]:
+        """The same of many rows, in order: the tokenizer encodes their texts together, on as many threads as it may."""
+        rows = [self._row(form) for form in forms]
+        asked = [_outcome(partial(next, row)) for row in rows]
+        texts = [text for each in asked if isinstance(each, list) for text in each]
+        encodings = iter(self._encodings(texts))
+        return [
+            _outcome(partial(row.send, [next(encodings) for _ in each])) if isinstance(each, list) else each
+            for row, each in zip(rows, asked, strict=True)
+        ]
+
+    def _row(self, form: Form) -> Row:
         if isinstance(form, Pair):
             return self._pair(form)
         if isinstance(form, Labelled):
             return self._labelled(form)
         return self._chat(form) if isinstance(form, Chat) else self._plain(form)
 
-    def _plain(self, row: Plain) -> Example:
-        ids, offsets = self._ids(self._ended(row.prompt + row.completion), special=True)
+    def _plain(self, row: Plain) -> Row:
+        [(ids, offsets)] = yield [Text(self._ended(row.prompt + row.completion), special=True)]
         everything = self._train_on == training_pb2.TRAIN_ON_ALL or not row.prompt
         start = 0 if everything else tokens_of((len(row.prompt), len(row.prompt) + len(row.completion)), offsets)[0]
         return _labelled(ids, [(start, len(ids))])
 
-    def _chat(self, row: Chat) -> Example:
+    def _chat(self, row: Chat) -> Row:
         everything = self._train_on == training_pb2.TRAIN_ON_ALL
         if everything and not row.muted:
-            ids, _ = self._ids(self._render(row.messages, row.tools), special=False)
+            [(ids, _)] = yield [Text(self._render(row.messages, row.tools), special=False)]
             return _labelled(ids, [(0, len(ids))])
-        ids, spans = self._marked(row) if self._has_marks(row.tools) else self._searched(row)
+        ids, spans = self._marked(row) if self._has_marks(row.tools) else (yield from self._searched(row))
         if everything:
             muted = {token for turn in row.muted for token in range(*spans[turn])}
             return Example(ids, [NOT_TRAINED if i in muted else token for i, token in enumerate(ids)])
@@ -112,15 +145,17 @@ class Tokens:
     def _first_of(self, turns: Sequence[int]) -> int:
         return max(0, len(turns) - 1) if self._train_on == training_pb2.TRAIN_ON_LAST_ASSISTANT else 0
 
-    def _searched(self, row: Chat) -> tuple[list[int], dict[int, tuple[int, int]]]:
+    def _searched(
+        self, row: Chat
+    ) -> Generator[list[Text], list[Encoding], tuple[list[int], dict[int, tuple[int, int]]]]:
         """Ids, and the tokens of each assistant turn, found by asking the template."""
 
         def render(messages: Sequence[Message], answer: bool) -> str:
             return self._render(messages, row.tools, answer=answer)
 
         text = render(row.messages, False)
-        ids, offsets = self._ids(text, special=False)
         spans = answer_spans(render, row.messages, text)
+        [(ids, offsets)] = yield [Text(text, special=False)]
         return ids, {turn: tokens_of(span, offsets) for turn, span in spans.items()}
 
     def _marked(self, row: Chat) -> tuple[list[int], dict[int, tuple[int, int]]]:
@@ -132,35 +167,48 @@ class Tokens:
             raise BadRow(f"the chat template marks {len(spans)} answers in a row with {len(turns)}")
         return list(encoding["input_ids"]), dict(zip(turns, spans, strict=True))
 
-    def _labelled(self, row: Labelled) -> IdAnswer:
-        prompt, whole = self._prompt_and_answers(row.prompt, [row.completion], row.tools)
+    def _labelled(self, row: Labelled) -> Row:
+        (prompt, _), (whole, _) = yield self._prompt_and_answers(row.prompt, [row.completion], row.tools)
         shared = _common(prompt, whole)
         return IdAnswer(prompt[:shared], whole[shared:], row.label)
 
-    def _pair(self, row: Pair) -> IdPair:
-        prompt, chosen, rejected = self._prompt_and_answers(row.prompt, [row.chosen, row.rejected], row.tools)
+    def _pair(self, row: Pair) -> Row:
+        texts = self._prompt_and_answers(row.prompt, [row.chosen, row.rejected], row.tools)
+        (prompt, _), (chosen, _), (rejected, _) = yield texts
         # Where the three part, which is not always the prompt's end: a token can span it.
         shared = min(_common(prompt, chosen), _common(prompt, rejected))
         return IdPair(prompt[:shared], chosen[shared:], rejected[shared:])
 
     def _prompt_and_answers(
         self, prompt: list[Message] | str, answers: Sequence[list[Message] | str], tools: Tools | None
-    ) -> list[list[int]]:
-        """Ids of the prompt, and of it together with each answer."""
+    ) -> list[Text]:
+        """The prompt, and it together with each answer."""
         if isinstance(prompt, str):
             texts = [prompt, *(self._ended(f"{prompt}{answer}") for answer in answers)]
-            return [self._ids(text, special=True)[0] for text in texts]
+            return [Text(text, special=True) for text in texts]
         whole = ([*prompt, *answer] for answer in answers if isinstance(answer, list))
         texts = [self._render(prompt, tools, answer=True), *(self._render(messages, tools) for messages in whole)]
-        return [self._ids(text, special=False)[0] for text in texts]
+        return [Text(text, special=False) for text in texts]
 
     def _ended(self, text: str) -> str:
         end: str = self._tokenizer.eos_token
         return text if text.endswith(end) else text + end
 
-    def _ids(self, text: str, *, special: bool) -> tuple[list[int], list[tuple[int, int]]]:
-        encoding = self._tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
-        return encoding["input_ids"], encoding["offset_mapping"]
+    def _encodings(self, texts: Sequence[Text]) -> list[Encoding]:
+        """Of each text, in order."""
+        found: dict[bool, Iterator[Encoding]] = {}
+        for special in {text.special for text in texts}:
+            same = [text.text for text in texts if text.special == special]
+            batch = self._tokenizer(
+                same,
+                add_special_tokens=special,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )
+            found[special] = zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+        return [next(found[text.special]) for text in texts]
 
     def _render(self, messages: Sequence[Message], tools: Tools | None, *, answer: bool = False) -> str:
         rendered: str = self._apply(messages, tools, tokenize=False, add_generation_prompt=answer)
@@ -217,6 +265,16 @@ def load_tokenizer(folder: Path, *, allow_remote_code: bool) -> Any:
 def _no_tokenizer(message: str) -> Refused:
     advice = "put the model's tokenizer.json and tokenizer_config.json into its folder"
     return Refused(event_pb2.FAILURE_CLASS_MODEL_LOAD, message, advice)
+
+
+def _outcome(go_on: Callable[[], list[Text]]) -> Any:
+    """What comes when a row goes on: the texts it yields, the ids it returns, or the BadRow it raises."""
+    try:
+        return go_on()
+    except StopIteration as done:
+        return done.value
+    except BadRow as bad:
+        return bad
 
 
 def _labelled(ids: list[int], spans: Sequence[tuple[int, int]]) -> Example:
