@@ -44,6 +44,7 @@ from ftd.records import (
     Transition,
 )
 from ftd.spec import Dependency, JobSpec, TrainingSpec
+from ftd.weights import Lineage
 
 S = JobState
 # Failures that are not the job's own fault: the same job may well succeed when it is started again.
@@ -100,6 +101,7 @@ class Job:
     failure: Failure | None = None
     output_path: str = ""
     end_time: float | None = None
+    lineage: Lineage | None = None
 
     @property
     def checkpoint(self) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from ftd.weights import Weights
+
 
 class QuantType(StrEnum):
     """4-bit number format."""
@@ -27,6 +29,7 @@ class Lora:
     modules_to_save: tuple[str, ...] = ()
     rslora: bool | None = None
     dora: bool | None = None
+    continue_from: Weights | None = None
 
 
 @dataclass(frozen=True, slots=True)

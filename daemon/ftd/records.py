@@ -59,6 +59,8 @@ class ReasonCode(StrEnum):
     DEADLINE_PASSED = auto()
     LESS_MEMORY = auto()
     PROBED = auto()
+    STOP_REQUESTED = auto()
+    STOPPED_EARLY = auto()
 
 
 class Phase(StrEnum):

@@ -14,6 +14,7 @@ from enum import StrEnum, auto
 from ftd.datasets import Data
 from ftd.methods import Method
 from ftd.stages import Stage
+from ftd.weights import Resume, Weights
 
 
 class Dtype(StrEnum):
@@ -85,6 +86,8 @@ class Model:
     revision: str | None = None
     dtype: Dtype | None = None
     attention: Attention | None = None
+    from_job: str | None = None
+    adapters: tuple[Weights, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +194,7 @@ class TrainingSpec:
     method: Method | None = None
     resources: Resources = field(default_factory=Resources)
     seed: int | None = None
+    resume: Resume | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from ftd.weights import Weights
+
 
 class TrainOn(StrEnum):
     """Which turns the loss is computed on."""
@@ -15,6 +17,15 @@ class TrainOn(StrEnum):
     ASSISTANT = auto()
     LAST_ASSISTANT = auto()
     ALL = auto()
+
+
+class Role(StrEnum):
+    """Who speaks."""
+
+    SYSTEM = auto()
+    USER = auto()
+    ASSISTANT = auto()
+    TOOL = auto()
 
 
 class DpoLoss(StrEnum):
@@ -51,6 +62,8 @@ class Sft:
     """Supervised fine-tuning."""
 
     train_on: TrainOn | None = None
+    roles: tuple[Role, ...] = ()
+    train_on_thinking: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,7 @@ class Dpo:
     label_smoothing: float | None = None
     losses: tuple[WeightedDpoLoss, ...] = ()
     ld_alpha: float | None = None
+    reference: Weights | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,28 @@ class DataReport(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Ancestor(Record):
+    """Weights or a checkpoint that a job takes, and the job and step they are of; empty and 0 where nobody knows."""
+
+    field: str
+    job: str
+    step: int
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage(Record):
+    """Where the weights of a job come from."""
+
+    base_model: str
+    base_revision: str
+    base_digest: str
+    ancestors: tuple[Ancestor, ...]
+    data_digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job(Record):
     """A job. Lists leave out `resolved`, `transitions` and `attempts`; `Client.get` has them."""
 
@@ -244,6 +266,7 @@ class Job(Record):
     run_directory: str
     dependencies: tuple[Dependency, ...]
     front: bool
+    lineage: Lineage | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from finetuned.v1 import data_report_pb2 as _data_report_pb2
 from finetuned.v1 import event_pb2 as _event_pb2
 from finetuned.v1 import training_pb2 as _training_pb2
+from finetuned.v1 import weights_pb2 as _weights_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -164,6 +165,10 @@ class _ReasonCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonCode
     """It ran out of memory and is tried again with what needs less."""
     REASON_CODE_PROBED: _ReasonCode.ValueType  # 29
     """Its trial has measured what it needs."""
+    REASON_CODE_STOP_REQUESTED: _ReasonCode.ValueType  # 30
+    """It ends at its next step, and keeps what it has learned as its output."""
+    REASON_CODE_STOPPED_EARLY: _ReasonCode.ValueType  # 31
+    """It was stopped before its last step on request, and its output is of the step it stopped at."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """Why a job is in its state. The ones marked "Waiting" belong to QUEUED."""
@@ -215,6 +220,10 @@ REASON_CODE_LESS_MEMORY: ReasonCode.ValueType  # 28
 """It ran out of memory and is tried again with what needs less."""
 REASON_CODE_PROBED: ReasonCode.ValueType  # 29
 """Its trial has measured what it needs."""
+REASON_CODE_STOP_REQUESTED: ReasonCode.ValueType  # 30
+"""It ends at its next step, and keeps what it has learned as its output."""
+REASON_CODE_STOPPED_EARLY: ReasonCode.ValueType  # 31
+"""It was stopped before its last step on request, and its output is of the step it stopped at."""
 Global___ReasonCode: _TypeAlias = ReasonCode  # noqa: Y015
 
 @_typing.final
@@ -822,6 +831,7 @@ class Job(_message.Message):
     RUN_DIRECTORY_FIELD_NUMBER: _builtins.int
     DEPENDENCIES_FIELD_NUMBER: _builtins.int
     FRONT_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """10 characters, unique for ever."""
     name: _builtins.str
@@ -875,7 +885,11 @@ class Job(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]:
-        """The jobs it comes after, by id."""
+        """The jobs it comes after, by id: those of the spec, and those whose output or checkpoint it takes."""
+
+    @_builtins.property
+    def lineage(self) -> _weights_pb2.Lineage:
+        """Unset until the data is prepared."""
 
     def __init__(
         self,
@@ -904,10 +918,11 @@ class Job(_message.Message):
         run_directory: _builtins.str = ...,
         dependencies: _abc.Iterable[Global___Dependency] | None = ...,
         front: _builtins.bool = ...,
+        lineage: _weights_pb2.Lineage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "data", b"data", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "progress", b"progress", "reason", b"reason", "resolved", b"resolved", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "data", b"data", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "lineage", b"lineage", "progress", b"progress", "reason", b"reason", "resolved", b"resolved", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "data", b"data", "dependencies", b"dependencies", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "front", b"front", "id", b"id", "labels", b"labels", "name", b"name", "output_path", b"output_path", "priority", b"priority", "progress", b"progress", "project", b"project", "reason", b"reason", "resolved", b"resolved", "revision", b"revision", "run_directory", b"run_directory", "spec", b"spec", "start_time", b"start_time", "state", b"state", "transitions", b"transitions", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "data", b"data", "dependencies", b"dependencies", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "front", b"front", "id", b"id", "labels", b"labels", "lineage", b"lineage", "name", b"name", "output_path", b"output_path", "priority", b"priority", "progress", b"progress", "project", b"project", "reason", b"reason", "resolved", b"resolved", "revision", b"revision", "run_directory", b"run_directory", "spec", b"spec", "start_time", b"start_time", "state", b"state", "transitions", b"transitions", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

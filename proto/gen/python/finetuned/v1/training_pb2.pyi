@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from finetuned.v1 import weights_pb2 as _weights_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -64,6 +65,36 @@ ATTENTION_EAGER: Attention.ValueType  # 2
 ATTENTION_FLASH_ATTENTION_2: Attention.ValueType  # 3
 """Needs the flash-attn package and a GPU; refused otherwise."""
 Global___Attention: _TypeAlias = Attention  # noqa: Y015
+
+class _Thinking:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ThinkingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Thinking.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    THINKING_UNSPECIFIED: _Thinking.ValueType  # 0
+    THINKING_TEMPLATE: _Thinking.ValueType  # 1
+    """All is handed to the template, which may leave it out of turns that others follow; the report says so."""
+    THINKING_KEEP: _Thinking.ValueType  # 2
+    """Every turn keeps it. A row whose thinking the template leaves out is dropped and reported."""
+    THINKING_LAST: _Thinking.ValueType  # 3
+    """Only what comes after the last user turn keeps it."""
+    THINKING_DROP: _Thinking.ValueType  # 4
+    """No turn keeps it."""
+
+class Thinking(_Thinking, metaclass=_ThinkingEnumTypeWrapper):
+    """Which assistant turns keep their thinking: `reasoning_content` of a turn, or a <think> block that its text begins with."""
+
+THINKING_UNSPECIFIED: Thinking.ValueType  # 0
+THINKING_TEMPLATE: Thinking.ValueType  # 1
+"""All is handed to the template, which may leave it out of turns that others follow; the report says so."""
+THINKING_KEEP: Thinking.ValueType  # 2
+"""Every turn keeps it. A row whose thinking the template leaves out is dropped and reported."""
+THINKING_LAST: Thinking.ValueType  # 3
+"""Only what comes after the last user turn keeps it."""
+THINKING_DROP: Thinking.ValueType  # 4
+"""No turn keeps it."""
+Global___Thinking: _TypeAlias = Thinking  # noqa: Y015
 
 class _LongRows:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -132,6 +163,28 @@ FORMAT_PREFERENCE: Format.ValueType  # 6
 FORMAT_KTO: Format.ValueType  # 7
 """label (true: a good answer), with messages or conversations that end with the answer, or instruction and output, or prompt and completion."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
+
+class _Role:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLE_UNSPECIFIED: _Role.ValueType  # 0
+    ROLE_SYSTEM: _Role.ValueType  # 1
+    ROLE_USER: _Role.ValueType  # 2
+    ROLE_ASSISTANT: _Role.ValueType  # 3
+    ROLE_TOOL: _Role.ValueType  # 4
+
+class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+    """Who speaks."""
+
+ROLE_UNSPECIFIED: Role.ValueType  # 0
+ROLE_SYSTEM: Role.ValueType  # 1
+ROLE_USER: Role.ValueType  # 2
+ROLE_ASSISTANT: Role.ValueType  # 3
+ROLE_TOOL: Role.ValueType  # 4
+Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _TrainOn:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -362,11 +415,12 @@ class TrainingSpec(_message.Message):
     FREEZE_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
     """Seed of initialisation, data order and dropout. Default: 42. 0 to 2^32 - 1."""
     @_builtins.property
     def model(self) -> Global___Model:
-        """The base model. Required."""
+        """The base model. Required, but with `lora.continue_from.from_job`."""
 
     @_builtins.property
     def data(self) -> Global___Data:
@@ -426,6 +480,13 @@ class TrainingSpec(_message.Message):
     def resources(self) -> Global___Resources:
         """Devices and memory."""
 
+    @_builtins.property
+    def resume(self) -> _weights_pb2.Resume:
+        """Go on from a checkpoint of another job, with the same model, stage, method and optimizer. On the same rows in the same order it goes on in
+        the middle of the pass, and `schedule` counts from the beginning of that job; on others the passes, the updates and the
+        learning rate begin anew, with the weights and the optimizer's state as they were. Default: begin with the base model.
+        """
+
     def __init__(
         self,
         *,
@@ -451,10 +512,11 @@ class TrainingSpec(_message.Message):
         freeze: Global___Freeze | None = ...,
         resources: Global___Resources | None = ...,
         seed: _builtins.int | None = ...,
+        resume: _weights_pb2.Resume | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "reward", b"reward", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "reward", b"reward", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -480,9 +542,11 @@ class Model(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
+    FROM_JOB_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Absolute path of a Hugging Face model folder on the daemon's host (config.json, safetensors, tokenizer), below an
-    allowed model root. Exactly one of `path` and `hub_id`.
+    allowed model root. Exactly one of `path`, `hub_id` and `from_job`.
     """
     hub_id: _builtins.str
     """Repository on a model hub, "owner/name". Refused unless the host's configuration allows hub access."""
@@ -492,6 +556,16 @@ class Model(_message.Message):
     """Format the base weights are loaded in. Default: bf16 on a GPU, fp32 on a CPU; for full and freeze fp32."""
     attention: Global___Attention.ValueType
     """Default: sdpa, or eager for a model that has none. Refused if the model does not have it."""
+    from_job: _builtins.str
+    """In place of `path`: the output of a job, by id, prefix of an id or name. A model is taken as it is; an adapter is merged into the
+    model it was trained on. The job comes after that one, and its data is prepared when that one has succeeded.
+    """
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[_weights_pb2.Weights]:
+        """Adapters that are merged into the model before anything is trained, in this order; a new adapter goes on top. Default: none. Refused
+        with qlora: they would be rounded to its few bits.
+        """
+
     def __init__(
         self,
         *,
@@ -500,15 +574,19 @@ class Model(_message.Message):
         revision: _builtins.str | None = ...,
         dtype: Global___Dtype.ValueType | None = ...,
         attention: Global___Attention.ValueType | None = ...,
+        from_job: _builtins.str | None = ...,
+        adapters: _abc.Iterable[_weights_pb2.Weights] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_attention", b"_attention", "_dtype", b"_dtype", "_hub_id", b"_hub_id", "_path", b"_path", "_revision", b"_revision", "attention", b"attention", "dtype", b"dtype", "hub_id", b"hub_id", "path", b"path", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attention", b"_attention", "_dtype", b"_dtype", "_from_job", b"_from_job", "_hub_id", b"_hub_id", "_path", b"_path", "_revision", b"_revision", "attention", b"attention", "dtype", b"dtype", "from_job", b"from_job", "hub_id", b"hub_id", "path", b"path", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attention", b"_attention", "_dtype", b"_dtype", "_hub_id", b"_hub_id", "_path", b"_path", "_revision", b"_revision", "attention", b"attention", "dtype", b"dtype", "hub_id", b"hub_id", "path", b"path", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attention", b"_attention", "_dtype", b"_dtype", "_from_job", b"_from_job", "_hub_id", b"_hub_id", "_path", b"_path", "_revision", b"_revision", "adapters", b"adapters", "attention", b"attention", "dtype", b"dtype", "from_job", b"from_job", "hub_id", b"hub_id", "path", b"path", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__attention: _TypeAlias = _typing.Literal["attention"]  # noqa: Y015
     _WhichOneofArgType__attention: _TypeAlias = _typing.Literal["_attention", b"_attention"]  # noqa: Y015
     _WhichOneofReturnType__dtype: _TypeAlias = _typing.Literal["dtype"]  # noqa: Y015
     _WhichOneofArgType__dtype: _TypeAlias = _typing.Literal["_dtype", b"_dtype"]  # noqa: Y015
+    _WhichOneofReturnType__from_job: _TypeAlias = _typing.Literal["from_job"]  # noqa: Y015
+    _WhichOneofArgType__from_job: _TypeAlias = _typing.Literal["_from_job", b"_from_job"]  # noqa: Y015
     _WhichOneofReturnType__hub_id: _TypeAlias = _typing.Literal["hub_id"]  # noqa: Y015
     _WhichOneofArgType__hub_id: _TypeAlias = _typing.Literal["_hub_id", b"_hub_id"]  # noqa: Y015
     _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
@@ -519,6 +597,8 @@ class Model(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__attention) -> _WhichOneofReturnType__attention | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dtype) -> _WhichOneofReturnType__dtype | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_job) -> _WhichOneofReturnType__from_job | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hub_id) -> _WhichOneofReturnType__hub_id | None: ...
     @_typing.overload
@@ -539,11 +619,15 @@ class Data(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     LONG_ROWS_FIELD_NUMBER: _builtins.int
     PACKING_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    DEFAULT_SYSTEM_FIELD_NUMBER: _builtins.int
+    ENABLE_THINKING_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
     eval_split: _builtins.float
     """Share of the training rows held back for evaluation, chosen by the seed. 0 <= x < 1. Default: 0, none."""
     chat_template_path: _builtins.str
     """Absolute path of a Jinja chat template that replaces the tokenizer's own. Default: the tokenizer's.
-    Refused for pretrain.
+    Refused for pretrain and together with `template`.
     """
     max_length: _builtins.int
     """Longest sequence in tokens; for preference rows prompt plus answer. Default: 2048, or the model's own
@@ -555,6 +639,19 @@ class Data(_message.Message):
     """Join short rows into sequences of `max_length` (best fit decreasing). Default: false, for pretrain true. Refused for all but
     sft and pretrain.
     """
+    template: _builtins.str
+    """Name of a chat template that replaces the tokenizer's own, for base models without one: daemon/README.md lists them. Its
+    stop token becomes the tokenizer's end-of-text token. Default: the tokenizer's. Refused for pretrain; the preparation refuses
+    one that needs a token which the tokenizer does not have.
+    """
+    default_system: _builtins.str
+    """System prompt of conversations that bring none. Default: none; many templates then add their own. Refused for pretrain."""
+    enable_thinking: _builtins.bool
+    """Handed to the template: with false, most end what is asked with an empty block of thinking, which is not trained. Default: not
+    handed over, the template decides. Refused for pretrain, and by the preparation for a template that does not ask for it.
+    """
+    thinking: Global___Thinking.ValueType
+    """Which turns keep what the assistant thinks before it answers. Default: template. Refused for pretrain."""
     @_builtins.property
     def train(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataSource]:
         """At least one."""
@@ -573,13 +670,21 @@ class Data(_message.Message):
         max_length: _builtins.int | None = ...,
         long_rows: Global___LongRows.ValueType | None = ...,
         packing: _builtins.bool | None = ...,
+        template: _builtins.str | None = ...,
+        default_system: _builtins.str | None = ...,
+        enable_thinking: _builtins.bool | None = ...,
+        thinking: Global___Thinking.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_chat_template_path", b"_chat_template_path", "_eval_split", b"_eval_split", "_long_rows", b"_long_rows", "_max_length", b"_max_length", "_packing", b"_packing", "chat_template_path", b"chat_template_path", "eval_split", b"eval_split", "long_rows", b"long_rows", "max_length", b"max_length", "packing", b"packing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chat_template_path", b"_chat_template_path", "_default_system", b"_default_system", "_enable_thinking", b"_enable_thinking", "_eval_split", b"_eval_split", "_long_rows", b"_long_rows", "_max_length", b"_max_length", "_packing", b"_packing", "_template", b"_template", "_thinking", b"_thinking", "chat_template_path", b"chat_template_path", "default_system", b"default_system", "enable_thinking", b"enable_thinking", "eval_split", b"eval_split", "long_rows", b"long_rows", "max_length", b"max_length", "packing", b"packing", "template", b"template", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chat_template_path", b"_chat_template_path", "_eval_split", b"_eval_split", "_long_rows", b"_long_rows", "_max_length", b"_max_length", "_packing", b"_packing", "chat_template_path", b"chat_template_path", "eval", b"eval", "eval_split", b"eval_split", "long_rows", b"long_rows", "max_length", b"max_length", "packing", b"packing", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chat_template_path", b"_chat_template_path", "_default_system", b"_default_system", "_enable_thinking", b"_enable_thinking", "_eval_split", b"_eval_split", "_long_rows", b"_long_rows", "_max_length", b"_max_length", "_packing", b"_packing", "_template", b"_template", "_thinking", b"_thinking", "chat_template_path", b"chat_template_path", "default_system", b"default_system", "enable_thinking", b"enable_thinking", "eval", b"eval", "eval_split", b"eval_split", "long_rows", b"long_rows", "max_length", b"max_length", "packing", b"packing", "template", b"template", "thinking", b"thinking", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__chat_template_path: _TypeAlias = _typing.Literal["chat_template_path"]  # noqa: Y015
     _WhichOneofArgType__chat_template_path: _TypeAlias = _typing.Literal["_chat_template_path", b"_chat_template_path"]  # noqa: Y015
+    _WhichOneofReturnType__default_system: _TypeAlias = _typing.Literal["default_system"]  # noqa: Y015
+    _WhichOneofArgType__default_system: _TypeAlias = _typing.Literal["_default_system", b"_default_system"]  # noqa: Y015
+    _WhichOneofReturnType__enable_thinking: _TypeAlias = _typing.Literal["enable_thinking"]  # noqa: Y015
+    _WhichOneofArgType__enable_thinking: _TypeAlias = _typing.Literal["_enable_thinking", b"_enable_thinking"]  # noqa: Y015
     _WhichOneofReturnType__eval_split: _TypeAlias = _typing.Literal["eval_split"]  # noqa: Y015
     _WhichOneofArgType__eval_split: _TypeAlias = _typing.Literal["_eval_split", b"_eval_split"]  # noqa: Y015
     _WhichOneofReturnType__long_rows: _TypeAlias = _typing.Literal["long_rows"]  # noqa: Y015
@@ -588,8 +693,16 @@ class Data(_message.Message):
     _WhichOneofArgType__max_length: _TypeAlias = _typing.Literal["_max_length", b"_max_length"]  # noqa: Y015
     _WhichOneofReturnType__packing: _TypeAlias = _typing.Literal["packing"]  # noqa: Y015
     _WhichOneofArgType__packing: _TypeAlias = _typing.Literal["_packing", b"_packing"]  # noqa: Y015
+    _WhichOneofReturnType__template: _TypeAlias = _typing.Literal["template"]  # noqa: Y015
+    _WhichOneofArgType__template: _TypeAlias = _typing.Literal["_template", b"_template"]  # noqa: Y015
+    _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
+    _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__chat_template_path) -> _WhichOneofReturnType__chat_template_path | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_system) -> _WhichOneofReturnType__default_system | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enable_thinking) -> _WhichOneofReturnType__enable_thinking | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__eval_split) -> _WhichOneofReturnType__eval_split | None: ...
     @_typing.overload
@@ -598,6 +711,10 @@ class Data(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_length) -> _WhichOneofReturnType__max_length | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__packing) -> _WhichOneofReturnType__packing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__template) -> _WhichOneofReturnType__template | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__thinking) -> _WhichOneofReturnType__thinking | None: ...
 
 Global___Data: _TypeAlias = Data  # noqa: Y015
 
@@ -670,6 +787,7 @@ class Columns(_message.Message):
     CHOSEN_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
     instruction: _builtins.str
     input: _builtins.str
     output: _builtins.str
@@ -686,6 +804,8 @@ class Columns(_message.Message):
     chosen: _builtins.str
     rejected: _builtins.str
     label: _builtins.str
+    tools: _builtins.str
+    """The functions that a conversation may call, declared as a list or as JSON: `tools`."""
     def __init__(
         self,
         *,
@@ -703,10 +823,11 @@ class Columns(_message.Message):
         chosen: _builtins.str | None = ...,
         rejected: _builtins.str | None = ...,
         label: _builtins.str | None = ...,
+        tools: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "_tools", b"_tools", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text", "tools", b"tools"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "_tools", b"_tools", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__chosen: _TypeAlias = _typing.Literal["chosen"]  # noqa: Y015
     _WhichOneofArgType__chosen: _TypeAlias = _typing.Literal["_chosen", b"_chosen"]  # noqa: Y015
@@ -736,6 +857,8 @@ class Columns(_message.Message):
     _WhichOneofArgType__system: _TypeAlias = _typing.Literal["_system", b"_system"]  # noqa: Y015
     _WhichOneofReturnType__text: _TypeAlias = _typing.Literal["text"]  # noqa: Y015
     _WhichOneofArgType__text: _TypeAlias = _typing.Literal["_text", b"_text"]  # noqa: Y015
+    _WhichOneofReturnType__tools: _TypeAlias = _typing.Literal["tools"]  # noqa: Y015
+    _WhichOneofArgType__tools: _TypeAlias = _typing.Literal["_tools", b"_tools"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__chosen) -> _WhichOneofReturnType__chosen | None: ...
     @_typing.overload
@@ -764,6 +887,8 @@ class Columns(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__system) -> _WhichOneofReturnType__system | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__text) -> _WhichOneofReturnType__text | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tools) -> _WhichOneofReturnType__tools | None: ...
 
 Global___Columns: _TypeAlias = Columns  # noqa: Y015
 
@@ -774,20 +899,37 @@ class Sft(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TRAIN_ON_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    TRAIN_ON_THINKING_FIELD_NUMBER: _builtins.int
     train_on: Global___TrainOn.ValueType
-    """Default: assistant. For prompt/completion rows the completion is the assistant's turn; for text rows everything is."""
+    """Default: assistant. For prompt/completion rows the completion is the assistant's turn; for text rows everything is.
+    A turn of a row may say otherwise: `train` (or `loss`) true or false, or OpenAI's `weight` 0.
+    """
+    train_on_thinking: _builtins.bool
+    """Loss on what the assistant thinks before it answers. Default: true. Refused for train_on all."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
+        """Loss on every turn of these roles instead: on what is said and the end of the turn. Refused together with `train_on`."""
+
     def __init__(
         self,
         *,
         train_on: Global___TrainOn.ValueType | None = ...,
+        roles: _abc.Iterable[Global___Role.ValueType] | None = ...,
+        train_on_thinking: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_train_on", b"_train_on", "train_on", b"train_on"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_train_on", b"_train_on", "_train_on_thinking", b"_train_on_thinking", "train_on", b"train_on", "train_on_thinking", b"train_on_thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_train_on", b"_train_on", "train_on", b"train_on"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_train_on", b"_train_on", "_train_on_thinking", b"_train_on_thinking", "roles", b"roles", "train_on", b"train_on", "train_on_thinking", b"train_on_thinking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__train_on: _TypeAlias = _typing.Literal["train_on"]  # noqa: Y015
     _WhichOneofArgType__train_on: _TypeAlias = _typing.Literal["_train_on", b"_train_on"]  # noqa: Y015
+    _WhichOneofReturnType__train_on_thinking: _TypeAlias = _typing.Literal["train_on_thinking"]  # noqa: Y015
+    _WhichOneofArgType__train_on_thinking: _TypeAlias = _typing.Literal["_train_on_thinking", b"_train_on_thinking"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__train_on) -> _WhichOneofReturnType__train_on | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__train_on_thinking) -> _WhichOneofReturnType__train_on_thinking | None: ...
 
 Global___Sft: _TypeAlias = Sft  # noqa: Y015
 
@@ -819,6 +961,7 @@ class Dpo(_message.Message):
     LABEL_SMOOTHING_FIELD_NUMBER: _builtins.int
     LOSSES_FIELD_NUMBER: _builtins.int
     LD_ALPHA_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
     beta: _builtins.float
     """Strength of the pull to the reference model; ipo's tau. Default: 0.1. Over 0."""
     loss: Global___DpoLoss.ValueType
@@ -833,6 +976,10 @@ class Dpo(_message.Message):
     def losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeightedDpoLoss]:
         """Several losses of the same pairs, added up by weight: e.g. sigmoid with 1 and sft with 0.2. Each loss once."""
 
+    @_builtins.property
+    def reference(self) -> _weights_pb2.Weights:
+        """The model that is compared with: a model with the same vocabulary, or an adapter on one. Default: the model as it was before this training."""
+
     def __init__(
         self,
         *,
@@ -841,10 +988,11 @@ class Dpo(_message.Message):
         label_smoothing: _builtins.float | None = ...,
         losses: _abc.Iterable[Global___WeightedDpoLoss] | None = ...,
         ld_alpha: _builtins.float | None = ...,
+        reference: _weights_pb2.Weights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_label_smoothing", b"_label_smoothing", "_ld_alpha", b"_ld_alpha", "_loss", b"_loss", "beta", b"beta", "label_smoothing", b"label_smoothing", "ld_alpha", b"ld_alpha", "loss", b"loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_label_smoothing", b"_label_smoothing", "_ld_alpha", b"_ld_alpha", "_loss", b"_loss", "beta", b"beta", "label_smoothing", b"label_smoothing", "ld_alpha", b"ld_alpha", "loss", b"loss", "reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_label_smoothing", b"_label_smoothing", "_ld_alpha", b"_ld_alpha", "_loss", b"_loss", "beta", b"beta", "label_smoothing", b"label_smoothing", "ld_alpha", b"ld_alpha", "loss", b"loss", "losses", b"losses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "_label_smoothing", b"_label_smoothing", "_ld_alpha", b"_ld_alpha", "_loss", b"_loss", "beta", b"beta", "label_smoothing", b"label_smoothing", "ld_alpha", b"ld_alpha", "loss", b"loss", "losses", b"losses", "reference", b"reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__beta: _TypeAlias = _typing.Literal["beta"]  # noqa: Y015
     _WhichOneofArgType__beta: _TypeAlias = _typing.Literal["_beta", b"_beta"]  # noqa: Y015
@@ -1063,6 +1211,7 @@ class Lora(_message.Message):
     MODULES_TO_SAVE_FIELD_NUMBER: _builtins.int
     RSLORA_FIELD_NUMBER: _builtins.int
     DORA_FIELD_NUMBER: _builtins.int
+    CONTINUE_FROM_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Default: 8. 1 to 1024."""
     alpha: _builtins.float
@@ -1081,6 +1230,12 @@ class Lora(_message.Message):
     def modules_to_save(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Modules trained whole and saved beside the adapter. Default: none."""
 
+    @_builtins.property
+    def continue_from(self) -> _weights_pb2.Weights:
+        """Train on with this adapter instead of a new one. What shapes it (rank, alpha, modules, rslora, dora) is as it was; the spec may repeat
+        it, and is refused where it says something else. With `from_job`, `model` may be left out. Default: a new adapter.
+        """
+
     def __init__(
         self,
         *,
@@ -1091,10 +1246,11 @@ class Lora(_message.Message):
         modules_to_save: _abc.Iterable[_builtins.str] | None = ...,
         rslora: _builtins.bool | None = ...,
         dora: _builtins.bool | None = ...,
+        continue_from: _weights_pb2.Weights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_dora", b"_dora", "_dropout", b"_dropout", "_rank", b"_rank", "_rslora", b"_rslora", "alpha", b"alpha", "dora", b"dora", "dropout", b"dropout", "rank", b"rank", "rslora", b"rslora"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_dora", b"_dora", "_dropout", b"_dropout", "_rank", b"_rank", "_rslora", b"_rslora", "alpha", b"alpha", "continue_from", b"continue_from", "dora", b"dora", "dropout", b"dropout", "rank", b"rank", "rslora", b"rslora"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_dora", b"_dora", "_dropout", b"_dropout", "_rank", b"_rank", "_rslora", b"_rslora", "alpha", b"alpha", "dora", b"dora", "dropout", b"dropout", "modules_to_save", b"modules_to_save", "rank", b"rank", "rslora", b"rslora", "target_modules", b"target_modules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_dora", b"_dora", "_dropout", b"_dropout", "_rank", b"_rank", "_rslora", b"_rslora", "alpha", b"alpha", "continue_from", b"continue_from", "dora", b"dora", "dropout", b"dropout", "modules_to_save", b"modules_to_save", "rank", b"rank", "rslora", b"rslora", "target_modules", b"target_modules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015

@@ -3,50 +3,180 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Weights(_message.Message):
-    """Trained weights that a training takes: a model, an adapter or a reward model. Exactly one of both."""
+    """Trained weights that a training takes: a model, an adapter or a reward model. Exactly one of `path` and `from_job`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
     FROM_JOB_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Absolute path of the folder on the daemon's host, below an allowed model root."""
     from_job: _builtins.str
-    """The output of a job: its id, a prefix of it, or a name that only one job has. The job that takes it comes after that job. When
-    resolved, `path` is the folder of that output.
+    """The output of a job that fits: its id, a prefix of it, or a name that only one job has. The job that takes it comes after that job,
+    and its data is prepared when that one has succeeded. When resolved, `path` is the folder of the output.
+    """
+    base: _builtins.str
+    """Of an adapter that stands for a whole model (a reference, a reward model): absolute path of the model it belongs on, below an allowed
+    model root. Default: the training's own base model; of a job's output the one that job trained on. Refused with `from_job`, for
+    a whole model, and where an adapter goes onto the training's own model.
     """
     def __init__(
         self,
         *,
         path: _builtins.str | None = ...,
         from_job: _builtins.str | None = ...,
+        base: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_job", b"_from_job", "_path", b"_path", "from_job", b"from_job", "path", b"path"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_base", b"_base", "_from_job", b"_from_job", "_path", b"_path", "base", b"base", "from_job", b"from_job", "path", b"path"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_job", b"_from_job", "_path", b"_path", "from_job", b"from_job", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base", b"_base", "_from_job", b"_from_job", "_path", b"_path", "base", b"base", "from_job", b"from_job", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__base: _TypeAlias = _typing.Literal["base"]  # noqa: Y015
+    _WhichOneofArgType__base: _TypeAlias = _typing.Literal["_base", b"_base"]  # noqa: Y015
     _WhichOneofReturnType__from_job: _TypeAlias = _typing.Literal["from_job"]  # noqa: Y015
     _WhichOneofArgType__from_job: _TypeAlias = _typing.Literal["_from_job", b"_from_job"]  # noqa: Y015
     _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
     _WhichOneofArgType__path: _TypeAlias = _typing.Literal["_path", b"_path"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__base) -> _WhichOneofReturnType__base | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__from_job) -> _WhichOneofReturnType__from_job | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__path) -> _WhichOneofReturnType__path | None: ...
 
 Global___Weights: _TypeAlias = Weights  # noqa: Y015
+
+@_typing.final
+class Resume(_message.Message):
+    """A checkpoint that a new job goes on from. Exactly one of `path` and `from_job`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    FROM_JOB_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Absolute path of a checkpoint's folder, with its manifest, below an allowed model or output root."""
+    from_job: _builtins.str
+    """The job that saved it: its id, a prefix of it, or a name that only one job has. It must have ended, however."""
+    checkpoint: _builtins.str
+    """Name of the checkpoint, e.g. "checkpoint-200". Default: the job's newest. With `from_job` only."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str | None = ...,
+        from_job: _builtins.str | None = ...,
+        checkpoint: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checkpoint", b"_checkpoint", "_from_job", b"_from_job", "_path", b"_path", "checkpoint", b"checkpoint", "from_job", b"from_job", "path", b"path"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checkpoint", b"_checkpoint", "_from_job", b"_from_job", "_path", b"_path", "checkpoint", b"checkpoint", "from_job", b"from_job", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__checkpoint: _TypeAlias = _typing.Literal["checkpoint"]  # noqa: Y015
+    _WhichOneofArgType__checkpoint: _TypeAlias = _typing.Literal["_checkpoint", b"_checkpoint"]  # noqa: Y015
+    _WhichOneofReturnType__from_job: _TypeAlias = _typing.Literal["from_job"]  # noqa: Y015
+    _WhichOneofArgType__from_job: _TypeAlias = _typing.Literal["_from_job", b"_from_job"]  # noqa: Y015
+    _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
+    _WhichOneofArgType__path: _TypeAlias = _typing.Literal["_path", b"_path"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint) -> _WhichOneofReturnType__checkpoint | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_job) -> _WhichOneofReturnType__from_job | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__path) -> _WhichOneofReturnType__path | None: ...
+
+Global___Resume: _TypeAlias = Resume  # noqa: Y015
+
+@_typing.final
+class Lineage(_message.Message):
+    """Where the weights of a job come from, as found when its data was prepared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_MODEL_FIELD_NUMBER: _builtins.int
+    BASE_REVISION_FIELD_NUMBER: _builtins.int
+    BASE_DIGEST_FIELD_NUMBER: _builtins.int
+    ANCESTORS_FIELD_NUMBER: _builtins.int
+    DATA_DIGEST_FIELD_NUMBER: _builtins.int
+    base_model: _builtins.str
+    """The base model: its folder, or its name on a hub."""
+    base_revision: _builtins.str
+    """Commit of the base model, where its folder or the spec tells one."""
+    base_digest: _builtins.str
+    """SHA-256 over the names and contents of the base model's configuration and weights; empty if it is on a hub."""
+    data_digest: _builtins.str
+    """Digest of the prepared rows."""
+    @_builtins.property
+    def ancestors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ancestor]:
+        """What else it takes, in the order of the spec."""
+
+    def __init__(
+        self,
+        *,
+        base_model: _builtins.str = ...,
+        base_revision: _builtins.str = ...,
+        base_digest: _builtins.str = ...,
+        ancestors: _abc.Iterable[Global___Ancestor] | None = ...,
+        data_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "base_digest", b"base_digest", "base_model", b"base_model", "base_revision", b"base_revision", "data_digest", b"data_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lineage: _TypeAlias = Lineage  # noqa: Y015
+
+@_typing.final
+class Ancestor(_message.Message):
+    """Weights or a checkpoint that a job takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field of the training that names it, e.g. "model.adapters[0]"."""
+    job: _builtins.str
+    """The job that made it and the step it is of, as its manifest tells; empty and 0 if there is none."""
+    step: _builtins.int
+    path: _builtins.str
+    digest: _builtins.str
+    """SHA-256 over the names and contents of its files."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        job: _builtins.str = ...,
+        step: _builtins.int = ...,
+        path: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "field", b"field", "job", b"job", "path", b"path", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ancestor: _TypeAlias = Ancestor  # noqa: Y015
