@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ftctl.importing.dataset_info import ENDINGS
+from ftctl.importing.axolotl_data import data, template
 from ftctl.importing.llamafactory import TABLE as LLAMAFACTORY
-from ftctl.importing.place import tidy
+from ftctl.importing.preferences import beta, likelihood, of_stage, stage_entries
 from ftctl.importing.report import Entry
 from ftctl.importing.rules import (
     Draft,
@@ -31,9 +29,8 @@ from ftctl.importing.rules import (
 from ftctl.importing.trainer import FAMILIES, TRAINER, evaluates, packing
 from ftctl.importing.values import count, flag, is_off, mapping, number, text, word, words
 
-ALIGNMENTS = {"dpo": "sigmoid", "ipo": "ipo"}
-# Of the named ways to read pairs: the column with the question.
-_QUESTIONS = {"intel": "question", "argilla": "instruction", "icr": "input", "ultra": "prompt", "argilla_chat": ""}
+ALIGNMENTS = {"dpo": "dpo", "ipo": "dpo", "kto": "kto", "orpo": "orpo", "simpo": "cpo"}
+LOSSES = {"dpo": "sigmoid", "ipo": "ipo"}
 _SAME_PLUGINS = ("liger", "cut_cross_entropy")
 _LONG = {"drop": "drop", "truncate": "truncate", "raise": "refuse"}
 
@@ -42,7 +39,9 @@ def stage(draft: Draft) -> str:
     """The stage by its name here; for an alignment that there is none for, its own name."""
     given = draft.get("rl", word, "")
     if given:
-        return "dpo" if given in ALIGNMENTS else given
+        return ALIGNMENTS.get(given, given)
+    if draft.on("reward_model"):
+        return "reward"
     return "pretrain" if draft.has("pretraining_dataset") else "sft"
 
 
@@ -59,134 +58,21 @@ def _adapter(draft: Draft, key: str, value: Any) -> Entry:
 
 
 def _rl(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
-    loss = ALIGNMENTS.get(word(value))
-    if loss is None:
-        return refuse(key, value, "this alignment cannot be trained yet", f"accepted are {', '.join(ALIGNMENTS)}")
-    chosen = write(key, value, "dpo", {})
-    return chosen if loss == "sigmoid" else [chosen, write(key, value, "dpo.loss", loss)]
-
-
-def _data(draft: Draft, key: str, value: Any, split: str) -> list[Entry]:
-    entries: list[Entry] = []
-    sources: list[dict[str, Any]] = []
-    items = value if isinstance(value, list) else [value]
-    if not items:
-        raise ValueError("names no data set")
-    for index, item in enumerate(items):
-        given = {"path": item} if isinstance(item, str) else mapping(item)
-        where = f"{draft.tool.spelled(key)}[{index}]"
-        files = _files(draft, given)
-        if not files:
-            place = f"{draft.tool.spelled(key)}.{index}.path"
-            instead = f"download it, and give its file ({', '.join(ENDINGS)}): --set {place}=FILE"
-            entries.append(refuse(f"{where}.path", given.get("path"), "is not on this host", instead))
-        made = _shape(draft, given)
-        sources += [{"path": path, **made} for path in files]
-        entries += [_part(draft, given, where, name, part) for name, part in given.items() if name != "path" or files]
-    return [write(key, len(items), f"data.{split}", sources or None, "data sets"), *entries]
-
-
-def _files(draft: Draft, given: Mapping[str, Any]) -> list[str]:
-    """The absolute paths of the files of a data set; none if it is not made of files."""
-    named = words(given.get("data_files") or given.get("path") or [])
-    folder = text(given.get("path") or "")
-    if given.get("data_files") and folder not in ("json", "csv", "parquet", "text"):
-        named = [f"{folder}/{name}" if not Path(name).is_absolute() else name for name in named]
-    if any(Path(name).suffix.lower() not in ENDINGS for name in named):
-        return []
-    return [str(draft.place.find(name) or tidy(draft.place.folder / name)) for name in named]
-
-
-def _kind(given: Mapping[str, Any]) -> str:
-    kind = given.get("type")
-    return "custom" if isinstance(kind, Mapping) else text(kind or "")
-
-
-def _shape(draft: Draft, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Format and columns of the rows."""
-    kind, columns = _kind(given), {}
-    messages = text(given.get("field_messages") or "messages")
-    keys = {"role": given.get("message_field_role"), "content": given.get("message_field_content")}
-    keys |= given.get("message_property_mappings") or {}
-    if draft.stage == "dpo":
-        question = _QUESTIONS.get(kind.rpartition(".")[2], "")
-        if kind.startswith("chat_template"):
-            columns = {"messages": messages, **{name: given.get(f"field_{name}") for name in ("chosen", "rejected")}}
-        elif question not in ("", "prompt"):
-            columns = {"prompt": question}
-        usual, rows = "conversations", "preference"
-    elif draft.stage == "pretrain" or kind == "completion":
-        columns = {"text": given.get("text_column") or given.get("field")}
-        usual, rows = "", "text"
-    elif kind.startswith("alpaca"):
-        return {"format": "alpaca"}
-    else:
-        columns, usual, rows = {"messages": messages, **keys}, "messages", "messages"
-    kept = {name: text(column) for name, column in columns.items() if column and column != name}
-    if columns.get("messages") == usual:
-        kept.pop("messages", None)
-    elif columns.get("messages"):
-        kept["messages"] = messages
-    return {"format": rows, "columns": kept} if kept else {"format": rows}
-
-
-def _part(draft: Draft, given: Mapping[str, Any], where: str, name: str, value: Any) -> Entry:
-    key, kind = f"{where}.{name}", _kind(given)
-    if value is None:
-        return ignore(key, value, "empty: as if it were not there")
-    if name in ("path", "data_files"):
-        return write(key, value, "path", None, ", ".join(_files(draft, given)))
-    if name == "type":
-        return _type(draft, key, value, kind)
-    if name in ("field_messages", "field_chosen", "field_rejected", "field", "text_column", "message_field_role"):
-        return write(key, value, "columns", None)
-    if name in ("message_field_content", "message_property_mappings"):
-        return write(key, value, "columns", None)
-    if name == "chat_template":
-        return _template(draft, key, value)
-    if name == "roles_to_train":
-        if words(value) in (["assistant"], ["gpt"], ["assistant", "gpt"]):
-            return ignore(key, value, "as here: the assistant's turns")
-        return refuse(key, value, "other turns than the assistant's cannot be chosen", "use train_on_inputs, or none")
-    if name == "train_on_eos" and value in ("turn", "all"):
-        return ignore(key, value, "as here: the end of each answer is trained on")
-    if name in ("ds_type", "split", "name", "conversation", "trust_remote_code", "revision", "shards", "roles"):
-        return _of_a_file(key, name, value)
-    return refuse(key, value, "is no key of a data set that can be imported", "remove it")
-
-
-def _of_a_file(key: str, name: str, value: Any) -> Entry:
-    if name == "shards" and value not in (0, 1):
-        return refuse(key, value, "a part of the rows cannot be taken", "use max_samples in the spec")
-    if name == "roles" and set(mapping(value)) - {"user", "assistant", "system", "tool", "human", "gpt"}:
-        return refuse(key, value, "speakers have their usual names", "rename them in the file")
-    return ignore(key, value, "a local file tells")
-
-
-def _type(draft: Draft, key: str, value: Any, kind: str) -> Entry:
-    if draft.stage == "dpo":
-        known = kind.startswith("chat_template") or kind.rpartition(".")[2] in _QUESTIONS
-    elif draft.stage == "pretrain":
-        known = kind in ("pretrain", "completion")
-    else:
-        known = kind in ("chat_template", "completion") or kind.startswith(("alpaca", "sharegpt"))
-    if not known:
-        return refuse(key, value, "this way to write rows is not there", "use chat_template with rows of messages")
-    if kind.startswith("alpaca"):
-        note = "prompts read differently; set data.chat_template_path to a Jinja file of it for the same"
-        return differ(key, "### Instruction: … ### Response: …", "data.chat_template_path", note)
-    return write(key, value, "format", None, _shape(draft, {"type": value})["format"])
-
-
-def _template(draft: Draft, key: str, value: Any) -> Entry:
     name = word(value)
-    if name == "tokenizer_default" or name.startswith("tokenizer_default_fallback"):
-        return ignore(key, value, "as here: the tokenizer's own")
-    if name == "jinja":
-        return ignore(key, value, "chat_template_jinja tells")
-    if name == "alpaca":
-        return differ(key, "the template alpaca", "data.chat_template_path", "prompts read differently")
-    return write(key, value, "data.chat_template_path", None, "the chat template of the model's tokenizer")
+    if name not in ALIGNMENTS:
+        return refuse(key, value, "this alignment cannot be trained yet", f"accepted are {', '.join(ALIGNMENTS)}")
+    chosen = stage_entries(draft, key, value, name)
+    alone = name == "ipo" and not draft.get("rpo_alpha", number, 0.0)
+    return [*chosen, write(key, value, "dpo.loss", name)] if alone else chosen
+
+
+def _reward_model(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
+    return stage_entries(draft, key, value) if flag(value) else ignore(key, value, "off")
+
+
+def _of_simpo(draft: Draft) -> Any:
+    """TRL's weight of the likelihood, which axolotl leaves as it is."""
+    return 1.0 if draft.stage == "cpo" else None
 
 
 def _jinja(draft: Draft, key: str, value: Any) -> Entry:
@@ -287,9 +173,9 @@ _OFF = (
     "peft_layers_pattern peft_layer_replication peft_init_lora_weights loftq_config peft lora_target_parameters "
     "tokens resize_token_embeddings_to_32x shrink_embeddings xformers_attention flex_attention s2_attention "
     "sequence_parallel_degree context_parallel_size fp8 bfloat16 float16 hub_model_id early_stopping_patience "
-    "do_bench_eval do_causal_lm_eval reward_model process_reward_model num_labels trl qat quantization vllm "
+    "do_bench_eval do_causal_lm_eval process_reward_model trl qat quantization vllm "
     "cosine_min_lr_ratio cosine_constant_lr_ratio lr_quadratic_warmup lr_groups embedding_lr embedding_lr_scale "
-    "dpo_label_smoothing rpo_alpha dpo_use_weighting lisa_n_layers use_pose curriculum_sampling "
+    "dpo_label_smoothing dpo_use_weighting lisa_n_layers use_pose curriculum_sampling "
     "default_system_message tokenizer_config processor_type overrides_of_model_config model_config_kwargs "
     "added_tokens_overrides dataset_exact_deduplication min_sample_len batch_size bnb_config_kwargs "
     "auto_find_batch_size max_memory device_map fix_untrained_tokens dataset_shard_num torchdistx_path"
@@ -320,18 +206,27 @@ TABLE: dict[str, Rule] = {
     "lora_target": Rule(_targets),
     "lora_target_linear": Rule(_everything),
     "rl": Rule(_rl),
-    "rl_beta": Rule(lambda draft, key, value: write(key, value, "dpo.beta", number(value))),
-    "dataset": Rule(lambda draft, key, value: _data(draft, key, value, "train")),
+    "rl_beta": beta(),
+    "rpo_alpha": likelihood("rl", LOSSES),
+    "orpo_alpha": of_stage("orpo.beta", number),
+    "cpo_alpha": of_stage("cpo.nll_weight", number, default=_of_simpo),
+    "simpo_gamma": of_stage("cpo.gamma", number),
+    "kto_desirable_weight": of_stage("kto.desirable_weight", number),
+    "kto_undesirable_weight": of_stage("kto.undesirable_weight", number),
+    "reward_model": Rule(_reward_model),
+    "num_labels": refused("a reward model has one label", "set it to 1", lambda v: str(v) == "1"),
+    "center_rewards_coefficient": of_stage("reward.center_coefficient", number),
+    "dataset": Rule(lambda draft, key, value: data(draft, key, value, "train")),
     "pretraining_dataset": Rule(
-        lambda draft, key, value: [write(key, value, "pretrain", {}), *_data(draft, key, value, "train")]
+        lambda draft, key, value: [write(key, value, "pretrain", {}), *data(draft, key, value, "train")]
     ),
-    "eval_dataset": Rule(lambda draft, key, value: _data(draft, key, value, "eval")),
+    "eval_dataset": Rule(lambda draft, key, value: data(draft, key, value, "eval")),
     "val_size": LLAMAFACTORY["val_size"],
     "sequence_len": to("data.max_length", count, default=512),
     "excess_length_strategy": choice("data.long_rows", _LONG, "this way to shorten rows", default="drop"),
     "sample_packing": Rule(packing),
     "train_on_inputs": Rule(_train_on),
-    "chat_template": Rule(_template),
+    "chat_template": Rule(template),
     "chat_template_jinja": Rule(_jinja),
     "special_tokens": Rule(_special),
     "evals_per_epoch": _per_epoch("evaluation.cadence"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ftctl.importing.place import Place
+from ftctl.importing.preferences import PAIRED
 from ftctl.importing.report import Entry
 from ftctl.importing.rules import ignore, refuse, write
 
@@ -40,6 +41,7 @@ _MEDIA = ("images", "videos", "audios")
 _ASKED = {"instruction": "prompt", "input": "query", "system": "system", "history": "history"}
 _TURNS = {"messages": "messages", "system": "system"}
 _PAIR = {"chosen": "chosen", "rejected": "rejected"}
+_LABEL = {"label": "kto_tag"}
 # Of each format here: its columns, with the names of the same in dataset_info.json.
 _FORMATS: dict[str, dict[str, str]] = {
     "text": {"text": "prompt"},
@@ -106,6 +108,8 @@ class DataSet:
             return "text"
         if self.ranking:
             return "preference"
+        if self.stage == "kto":
+            return "kto"
         if not self.by_turns:
             return "alpaca"
         named = self.given["formatting"] == "openai" or self.tags.get("role_tag") == "role"
@@ -116,6 +120,8 @@ class DataSet:
         """The columns of the format here, with their names in the file."""
         if self.format == "preference":
             return {**(_TURNS if self.by_turns else _ASKED), **_PAIR}
+        if self.format == "kto":
+            return {**(_TURNS if self.by_turns else _FORMATS["alpaca"]), **_LABEL}
         return _FORMATS[self.format]
 
     def key(self, *parts: str) -> str:
@@ -177,12 +183,14 @@ def _entries(found: DataSet, place: Place) -> Iterator[Entry]:
 
 def _of_the_set(found: DataSet) -> Iterator[Entry]:
     """What stage and rows have to do with each other."""
-    pairs = found.stage in ("dpo", "reward")
+    pairs = found.stage in PAIRED
     if pairs != found.ranking and found.stage:
         rows = "has one answer a row" if pairs else "has two answers a row (ranking)"
         yield refuse(found.key(), found.name, f"{rows}, which {found.stage} does not train on", "name another data set")
     if found.ranking and not {"chosen", "rejected"} <= {k for k, v in found.columns.items() if v}:
         yield refuse(found.key("columns"), None, "says nothing of chosen and rejected", "list both")
+    if found.format == "kto" and not found.columns.get("kto_tag"):
+        yield refuse(found.key("columns"), None, "says nothing of kto_tag, which kto trains on", "list it")
     if not any(found.given.get(name) for name in (*_REMOTE, "file_name")):
         yield refuse(found.key("file_name"), None, "is missing", "give the name of a local file")
     elif not found.given.get("columns", {"messages": 1}).get("messages") and found.by_turns:
@@ -221,8 +229,8 @@ def _column(found: DataSet, column: str, value: Any) -> Entry:
         if value == "tools":
             return ignore(key, value, "as here: the column is read where a row has it")
         return refuse(key, value, "the column of tools has no other name here", "call it tools in the file")
-    if column == "kto_tag":
-        return refuse(key, value, "labels of good and bad answers cannot be trained on yet", "use another data set")
+    if column == "kto_tag" and found.format != "kto":
+        return refuse(key, value, "labels of good and bad answers are for the stage kto", "use another data set")
     for field, theirs in found.fields.items():
         if theirs == column:
             return write(key, value, f"columns.{field}", None)

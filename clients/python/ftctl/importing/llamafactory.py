@@ -11,6 +11,7 @@ from typing import Any
 from ftctl.importing import dataset_info
 from ftctl.importing.llamafactory_checks import CHECKS
 from ftctl.importing.place import tidy
+from ftctl.importing.preferences import OWN_STAGES, beta, likelihood, loss, of_stage, stage_entries
 from ftctl.importing.report import Entry
 from ftctl.importing.rules import (
     Draft,
@@ -30,9 +31,9 @@ from ftctl.importing.rules import (
 from ftctl.importing.trainer import FAMILIES, TRAINER
 from ftctl.importing.values import flag, integer, is_off, number, text, word, words
 
-STAGES = {"pt": "pretrain", "sft": "sft", "dpo": "dpo"}
+STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "kto"}
 METHODS = {"lora": "lora", "full": "full", "freeze": "freeze"}
-_LATER = {"rm": "reward models", "ppo": "PPO", "kto": "KTO", "oft": "OFT"}
+_LATER = {"ppo": "PPO", "oft": "OFT"}
 LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
 # Templates that no tokenizer carries: the prompt will read differently.
 _GENERIC = ("alpaca", "default", "empty", "fewshot", "vicuna", "belle", "aquila", "ziya", "original")
@@ -47,7 +48,9 @@ def is_v1(keys: Mapping[str, Any]) -> bool:
 def stage(draft: Draft) -> str:
     """The stage by its name here; for one that there is none for, its own name."""
     given = draft.get("stage", word, "sft")
-    return STAGES.get(given, "reward" if given == "rm" else given)
+    if given == "dpo":
+        return OWN_STAGES.get(draft.get("pref_loss", word, ""), "dpo")
+    return STAGES.get(given, given)
 
 
 def method(draft: Draft) -> str:
@@ -56,11 +59,11 @@ def method(draft: Draft) -> str:
     return "qlora" if given == "lora" and draft.get("quantization_bit", integer, 0) else given
 
 
-def _stage(draft: Draft, key: str, value: Any) -> Entry:
+def _stage(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
     name = word(value)
     if name not in STAGES:
         return refuse(key, value, f"{_LATER.get(name, name)} cannot be trained yet", f"accepted: {', '.join(STAGES)}")
-    return write(key, value, STAGES[name], {})
+    return stage_entries(draft, key, value)
 
 
 def _method(draft: Draft, key: str, value: Any) -> Entry:
@@ -108,8 +111,8 @@ def _cutoff_default(draft: Draft) -> Any:
 
 
 def _packing(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
-    if draft.stage == "dpo":
-        return ignore(key, value, "pairs are not packed, there either")
+    if draft.stage not in ("sft", "pretrain"):
+        return ignore(key, value, f"the rows of {draft.stage} are not packed, there either")
     if not flag(value):
         return write(key, value, "data.packing", False)
     if draft.stage == "sft":
@@ -158,19 +161,6 @@ def _of_quantization(path: str, read: Callable[[Any], Any]) -> Rule:
         return write(key, value, f"qlora.{path}", read(value))
 
     return Rule(apply)
-
-
-def _of_dpo(path: str, read: Callable[[Any], Any]) -> Rule:
-    def apply(draft: Draft, key: str, value: Any) -> Entry:
-        return write(key, value, f"dpo.{path}", read(value)) if draft.stage == "dpo" else ignore(key, value, "not dpo")
-
-    return Rule(apply)
-
-
-def _loss(draft: Draft, key: str, value: Any) -> Entry:
-    if draft.stage != "dpo":
-        return ignore(key, value, "not dpo")
-    return choice("dpo.loss", LOSSES, "this loss").apply(draft, key, value)  # type: ignore[return-value]
 
 
 def _frozen(draft: Draft, key: str, value: Any) -> Entry:
@@ -259,8 +249,13 @@ TABLE: dict[str, Rule] = {
     "quantization_method": ignored("quantization_bit tells"),
     "quantization_type": _of_quantization("quant_type", word),
     "double_quantization": _of_quantization("double_quant", flag),
-    "pref_beta": _of_dpo("beta", number),
-    "pref_loss": Rule(_loss),
+    "pref_beta": beta(),
+    "pref_loss": loss("pref_ftx", LOSSES),
+    "pref_ftx": likelihood("pref_loss", LOSSES),
+    "ld_alpha": of_stage("dpo.ld_alpha", number),
+    "simpo_gamma": of_stage("cpo.gamma", number),
+    "kto_chosen_weight": of_stage("kto.desirable_weight", number),
+    "kto_rejected_weight": of_stage("kto.undesirable_weight", number),
     "dpo_label_smoothing": Rule(_smoothing),
     "freeze_trainable_layers": Rule(_frozen),
     "freeze_trainable_modules": refused("the layers are trained whole", "use all", lambda v: words(v) == ["all"]),
@@ -281,7 +276,7 @@ TABLE: dict[str, Rule] = {
         "this optimizer is not there yet", "use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_muon"
     ),
     **_kept_off("this loss is not there yet", "use_dft_loss", "use_asft_loss", "use_eaft_loss"),
-    **_kept_off("this part of a preference loss is not there yet", "pref_ftx", "pref_bco_weight", "ld_alpha"),
+    **_kept_off("this part of a preference loss is not there yet", "pref_bco_weight"),
     **_kept_off("the reference is the base model", "ref_model", "ref_model_adapters", "ref_model_quantization_bit"),
     **_kept_off("reward models are not there yet", "reward_model", "reward_model_adapters"),
     **_kept_off("fp8 is not there yet", "fp8"),
@@ -313,8 +308,6 @@ TABLE: dict[str, Rule] = {
     **_unused("a secret; nothing is fetched", "hf_hub_token", "ms_hub_token", "om_hub_token"),
     **_unused("not PPO", "ppo_buffer_size", "ppo_epochs", "ppo_score_norm", "ppo_target", "ppo_whiten_rewards"),
     **_unused("not PPO", "reward_model_type", "reward_model_quantization_bit"),
-    **_unused("not KTO", "kto_chosen_weight", "kto_rejected_weight"),
-    **_unused("not SimPO", "simpo_gamma"),
     **_unused("not OFT", "oft_rank", "oft_block_size", "oft_target", "module_dropout"),
     **_unused("not PiSSA", "pissa_iter"),
     **_unused("for generating text only", "do_sample", "temperature", "top_p", "top_k", "num_beams", "eval_num_beams"),

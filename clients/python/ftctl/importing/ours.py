@@ -11,7 +11,7 @@ OURS: dict[str, object] = {
     "data.long_rows": "truncate",
     "data.packing": "true for pretrain, else false",
     "data.chat_template_path": "the chat template of the model's tokenizer",
-    "optimizer.learning_rate": "1e-4 for lora and qlora, 1e-5 for full and freeze; 5e-6 for dpo",
+    "optimizer.learning_rate": "1e-4 for lora and qlora, 1e-5 for full and freeze; 5e-6 for dpo, kto, orpo and cpo",
     "optimizer.weight_decay": 0.0,
     "optimizer.beta2": 0.999,
     "schedule.name": "cosine",
@@ -33,6 +33,9 @@ OURS: dict[str, object] = {
     "resources.gpus": 1,
     "full": "lora",
     "dpo": "sft",
+    "cpo.beta": 0.1,
+    "cpo.gamma": 0.5,
+    "cpo.nll_weight": "1, for simpo 0",
 }
 
 

@@ -6,6 +6,7 @@ rlhf_type.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ftctl.importing import values
 from ftctl.importing.dataset_info import ENDINGS
 from ftctl.importing.llamafactory import TABLE as LLAMAFACTORY
 from ftctl.importing.place import tidy
+from ftctl.importing.preferences import beta, likelihood, loss, of_stage, stage_entries
 from ftctl.importing.report import Entry
 from ftctl.importing.rules import (
     Draft,
@@ -35,6 +37,7 @@ from ftctl.importing.trainer import FAMILIES, TRAINER, packing
 from ftctl.importing.values import count, flag, number, text, word, words
 
 STAGES = {"pt": "pretrain", "sft": "sft"}
+ALIGNMENTS = {"dpo": "dpo", "kto": "kto", "orpo": "orpo", "cpo": "cpo", "simpo": "cpo", "rm": "reward"}
 METHODS = {"lora": "lora", "full": "full"}
 LOSSES = {name: name for name in ("sigmoid", "hinge", "ipo", "robust")}
 _TRAIN_ON = {"default": "assistant", "last_round": "last_assistant", "all": "all"}
@@ -46,7 +49,12 @@ _QUERY = {"query": "instruction", "response": "output", "system": "system", "his
 def stage(draft: Draft) -> str:
     """The stage by its name here; for an alignment that there is none for, its own name."""
     verb = draft.get("command", word, "rlhf" if draft.has("rlhf_type") else "sft")
-    return STAGES.get(verb, draft.get("rlhf_type", word, "dpo"))
+    given = _alignment(draft)
+    return STAGES.get(verb, ALIGNMENTS.get(given, given))
+
+
+def _alignment(draft: Draft) -> str:
+    return draft.get("rlhf_type", word, "dpo")
 
 
 def method(draft: Draft) -> str:
@@ -61,10 +69,15 @@ def _command(draft: Draft, key: str, value: Any) -> Entry:
     return command("rlhf", *STAGES).apply(draft, key, value)  # type: ignore[return-value]
 
 
-def _rlhf(draft: Draft, key: str, value: Any) -> Entry:
-    if word(value) != "dpo":
-        return refuse(key, value, "this alignment cannot be trained yet", "accepted is dpo")
-    return write(key, value, "dpo", {})
+def _rlhf(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
+    if word(value) not in ALIGNMENTS:
+        return refuse(key, value, "this alignment cannot be trained yet", f"accepted are {', '.join(ALIGNMENTS)}")
+    return stage_entries(draft, key, value, word(value))
+
+
+def _of_simpo(size: float) -> Any:
+    """What ms-swift does by itself, where that is not what happens here."""
+    return lambda draft: size if draft.stage == "cpo" and _alignment(draft) == "simpo" else None
 
 
 def _method(draft: Draft, key: str, value: Any) -> Entry:
@@ -147,14 +160,6 @@ def _loss_scale(draft: Draft, key: str, value: Any) -> Entry:
     return write(key, value, "sft.train_on", _TRAIN_ON[name]) if name in _TRAIN_ON else refuse(key, value, *_WEIGHTS)
 
 
-def _beta(draft: Draft, key: str, value: Any) -> Entry:
-    return write(key, value, "dpo.beta", number(value)) if draft.stage == "dpo" else ignore(key, value, "not dpo")
-
-
-def _loss(draft: Draft, key: str, value: Any) -> Entry:
-    return choice("dpo.loss", LOSSES, "this loss").apply(draft, key, value)  # type: ignore[return-value]
-
-
 def _attention(draft: Draft, key: str, value: Any) -> Entry:
     names = {name: name for name in ("sdpa", "eager", "flash_attention_2")} | {"flash_attn": "flash_attention_2"}
     return choice("model.attention", names, "this attention").apply(draft, key, value)  # type: ignore[return-value]
@@ -182,10 +187,10 @@ _OFF = (
     "target_regex target_parameters freeze_parameters freeze_parameters_regex freeze_parameters_ratio "
     "trainable_parameters trainable_parameters_regex use_galore lisa_activated_layers sequence_parallel_size "
     "rope_scaling new_special_tokens external_plugins custom_register_path streaming interleave_prob cached_dataset "
-    "enable_dft_loss enable_channel_loss rpo_alpha ld_alpha ref_model ref_adapters label_smoothing loss_weights "
+    "enable_dft_loss enable_channel_loss ref_model ref_adapters label_smoothing loss_weights "
     "system task_type num_labels problem_type freeze_llm early_stop_interval optimizer metric eval_use_evalscope "
     "router_aux_loss_coef packing_length max_epochs resume_only_model device_map max_memory model_kwargs "
-    "init_strategy reward_model reward_funcs teacher_model center_rewards_coefficient"
+    "init_strategy reward_model reward_funcs teacher_model"
 )
 TABLE: dict[str, Rule] = {
     **with_defaults(
@@ -226,8 +231,15 @@ TABLE: dict[str, Rule] = {
     "double_quantization": LLAMAFACTORY["double_quantization"],
     "lora_bias": refused("biases are not trained", "use none", lambda v: text(v) == "none"),
     "init_weights": refused("other starts of an adapter are not there yet", "use true", lambda v: word(v) == "true"),
-    "beta": Rule(_beta),
-    "loss_type": Rule(_loss),
+    "beta": replace(beta(), default=_of_simpo(2.0)),
+    "loss_type": loss("rpo_alpha", LOSSES),
+    "rpo_alpha": likelihood("loss_type", LOSSES),
+    "ld_alpha": of_stage("dpo.ld_alpha", number),
+    "cpo_alpha": of_stage("cpo.nll_weight", number, default=_of_simpo(1.0)),
+    "simpo_gamma": of_stage("cpo.gamma", number, default=_of_simpo(1.0)),
+    "desirable_weight": of_stage("kto.desirable_weight", number),
+    "undesirable_weight": of_stage("kto.undesirable_weight", number),
+    "center_rewards_coefficient": of_stage("reward.center_coefficient", number),
     "output_dir": LLAMAFACTORY["output_dir"],
     "dataset_shuffle": shuffled(),
     "train_dataloader_shuffle": shuffled(),
@@ -273,11 +285,6 @@ _FAMILIES: dict[str, Rule] = {
             "hqq_",
             "eval_dataset_",
             "eval_generation_",
-            "simpo_",
-            "cpo_",
-            "kto_",
-            "desirable_",
-            "undesirable_",
             "zero_hpz",
             "deepspeed_autotp",
             "$",

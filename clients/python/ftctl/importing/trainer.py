@@ -82,8 +82,22 @@ def _micro(draft: Draft) -> int:
     return draft.get("per_device_train_batch_size", count, rule or 1)
 
 
+def _micro_batch(draft: Draft, key: str, value: Any) -> Entry:
+    return write(key, value, "batch.micro_batch", *_enough(draft, count(value)))
+
+
+def _enough(draft: Draft, micro: int) -> tuple[int, str]:
+    """The micro-batch, two for one where the stage compares the answers in it, and what is to be said of that."""
+    if draft.stage != "kto" or micro > 1:
+        return micro, ""
+    return 2, "kto compares the answers of a micro-batch; LLaMA-Factory and ms-swift pair each with another beforehand"
+
+
 def _accumulated(draft: Draft, key: str, value: Any) -> Entry:
     micro, steps = _micro(draft), count(value)
+    if draft.stage == "kto" and micro * steps % 2:
+        why = f"{micro * steps} answers an update on a device cannot be parted into micro-batches of 2"
+        return refuse(key, value, why, "set it to an even number")
     product = f"{micro} per device x {steps} accumulated x {draft.devices} device{'s' if draft.devices > 1 else ''}"
     return write(key, value, "batch.global_batch", micro * steps * draft.devices, product)
 
@@ -141,8 +155,8 @@ def _adam(path: str) -> Rule:
 
 def packing(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
     """Rows joined to long sequences, which their tool keeps apart in the attention."""
-    if draft.stage == "dpo" and flag(value):
-        return refuse(key, value, "pairs cannot be packed", "leave it out")
+    if draft.stage not in ("sft", "pretrain") and flag(value):
+        return refuse(key, value, f"the rows of {draft.stage} cannot be packed", "leave it out")
     packed = write(key, value, "data.packing", flag(value))
     theirs, here = "rows of one sequence do not see each other", "they do"
     apart = Entry(key, theirs, Kind.DEFAULTED, "data.packing", ours=here, text="set it to false to keep them apart")
@@ -220,7 +234,7 @@ def _keep(draft: Draft, key: str, value: Any) -> Entry:
 def _eval_micro(draft: Draft, key: str, value: Any) -> Entry:
     if not evaluates(draft) or eval_cadence(draft) == "no":
         return ignore(key, value, "nothing is evaluated")
-    return write(key, value, "evaluation.micro_batch", count(value))
+    return write(key, value, "evaluation.micro_batch", *_enough(draft, count(value)))
 
 
 def eval_micro_default(size: int) -> Any:
@@ -276,7 +290,7 @@ TRAINER: dict[str, Rule] = {
     "use_dora": Rule(_dora),
     "loraplus_lr_ratio": refused(f"LoRA+ {_LATER}", "remove it"),
     "loraplus_lr_embedding": ignored("only LoRA+ uses it"),
-    "per_device_train_batch_size": to("batch.micro_batch", count, default=8),
+    "per_device_train_batch_size": Rule(_micro_batch, default=8),
     "gradient_accumulation_steps": Rule(_accumulated, default=1),
     "per_device_eval_batch_size": Rule(_eval_micro, default=eval_micro_default(8)),
     "learning_rate": to("optimizer.learning_rate", number, default=5e-5),

@@ -70,7 +70,8 @@ def _shown(value: Any) -> str:
         case float():
             return f"{value:g}"
         case list() if value and isinstance(value[0], dict):
-            return ", ".join(str(item.get("path", "")) for item in value)
+            # Sources by their files; anything else by its values: sigmoid, sft 0.2.
+            return ", ".join(str(item.get("path") or " ".join(map(str, item.values()))) for item in value)
         case list():
             return ", ".join(str(item) for item in value)
         case _:

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.skipif(not SETS.is_dir(), reason="needs ../shared/data 
         ("openai_messages_en", "sft", "messages"),
         ("dpo_en_demo", "dpo", "preference"),
         ("dpo_alpaca_pairs_en", "dpo", "preference"),
+        ("dpo_en_demo", "rm", "preference"),
+        ("kto_en_demo", "kto", "kto"),
         ("pt_c4_demo_100", "pt", "text"),
         ("pt_tinyshakespeare", "pt", None),
     ],
@@ -45,6 +47,6 @@ def test_placeholders_in_rows_are_told_of() -> None:
     assert any("{{name}}" in entry.text for entry in found.entries)
 
 
-def test_labels_of_answers_cannot_be_trained_on() -> None:
+def test_labels_of_answers_are_for_kto() -> None:
     keys = {"model_name_or_path": "a/b", "do_train": True, "dataset": "kto_en_demo", "dataset_dir": "."}
     assert any("labels" in entry.text for entry in run(LLAMAFACTORY, keys, Place(SETS, SETS, look)).of(Kind.REFUSED))
