@@ -14,7 +14,7 @@ class Weights:
 
     path: str | None = None
     from_job: str | None = None
-    base: str | None = None
+    base_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

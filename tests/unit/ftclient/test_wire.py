@@ -17,6 +17,7 @@ from finetuned.v1 import (
     job_pb2,
     job_service_pb2,
     training_pb2,
+    weights_pb2,
 )
 from ftclient import enums, events, host, results, wire
 
@@ -28,6 +29,7 @@ MODULES = (
     job_service_pb2,
     artifact_service_pb2,
     training_pb2,
+    weights_pb2,
 )
 # Records whose message has another name, and fields that stand in the stream's frame instead.
 MESSAGES = {

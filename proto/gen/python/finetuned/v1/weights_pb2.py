@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66inetuned/v1/weights.proto\x12\x0c\x66inetuned.v1\"e\n\x07Weights\x12\x11\n\x04path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08\x66rom_job\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x11\n\x04\x62\x61se\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_pathB\x0b\n\t_from_jobB\x07\n\x05_base\"p\n\x06Resume\x12\x11\n\x04path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08\x66rom_job\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\ncheckpoint\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_pathB\x0b\n\t_from_jobB\r\n\x0b_checkpoint\"\x89\x01\n\x07Lineage\x12\x12\n\nbase_model\x18\x01 \x01(\t\x12\x15\n\rbase_revision\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\t\x12)\n\tancestors\x18\x04 \x03(\x0b\x32\x16.finetuned.v1.Ancestor\x12\x13\n\x0b\x64\x61ta_digest\x18\x05 \x01(\t\"R\n\x08\x41ncestor\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\tB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66inetuned/v1/weights.proto\x12\x0c\x66inetuned.v1\"o\n\x07Weights\x12\x11\n\x04path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08\x66rom_job\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tbase_path\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_pathB\x0b\n\t_from_jobB\x0c\n\n_base_path\"p\n\x06Resume\x12\x11\n\x04path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08\x66rom_job\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\ncheckpoint\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_pathB\x0b\n\t_from_jobB\r\n\x0b_checkpoint\"\x89\x01\n\x07Lineage\x12\x12\n\nbase_model\x18\x01 \x01(\t\x12\x15\n\rbase_revision\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\t\x12)\n\tancestors\x18\x04 \x03(\x0b\x32\x16.finetuned.v1.Ancestor\x12\x13\n\x0b\x64\x61ta_digest\x18\x05 \x01(\t\"R\n\x08\x41ncestor\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\tB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,11 +33,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z)finetuned.dev/go/finetuned/v1;finetunedv1'
   _globals['_WEIGHTS']._serialized_start=44
-  _globals['_WEIGHTS']._serialized_end=145
-  _globals['_RESUME']._serialized_start=147
-  _globals['_RESUME']._serialized_end=259
-  _globals['_LINEAGE']._serialized_start=262
-  _globals['_LINEAGE']._serialized_end=399
-  _globals['_ANCESTOR']._serialized_start=401
-  _globals['_ANCESTOR']._serialized_end=483
+  _globals['_WEIGHTS']._serialized_end=155
+  _globals['_RESUME']._serialized_start=157
+  _globals['_RESUME']._serialized_end=269
+  _globals['_LINEAGE']._serialized_start=272
+  _globals['_LINEAGE']._serialized_end=409
+  _globals['_ANCESTOR']._serialized_start=411
+  _globals['_ANCESTOR']._serialized_end=493
 # @@protoc_insertion_point(module_scope)

@@ -26,14 +26,14 @@ class Weights(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     FROM_JOB_FIELD_NUMBER: _builtins.int
-    BASE_FIELD_NUMBER: _builtins.int
+    BASE_PATH_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Absolute path of the folder on the daemon's host, below an allowed model root."""
     from_job: _builtins.str
     """The output of a job that fits: its id, a prefix of it, or a name that only one job has. The job that takes it comes after that job,
     and its data is prepared when that one has succeeded. When resolved, `path` is the folder of the output.
     """
-    base: _builtins.str
+    base_path: _builtins.str
     """Of an adapter that stands for a whole model (a reference, a reward model): absolute path of the model it belongs on, below an allowed
     model root. Default: the training's own base model; of a job's output the one that job trained on. Refused with `from_job`, for
     a whole model, and where an adapter goes onto the training's own model.
@@ -43,20 +43,20 @@ class Weights(_message.Message):
         *,
         path: _builtins.str | None = ...,
         from_job: _builtins.str | None = ...,
-        base: _builtins.str | None = ...,
+        base_path: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_base", b"_base", "_from_job", b"_from_job", "_path", b"_path", "base", b"base", "from_job", b"from_job", "path", b"path"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_from_job", b"_from_job", "_path", b"_path", "base_path", b"base_path", "from_job", b"from_job", "path", b"path"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base", b"_base", "_from_job", b"_from_job", "_path", b"_path", "base", b"base", "from_job", b"from_job", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_from_job", b"_from_job", "_path", b"_path", "base_path", b"base_path", "from_job", b"from_job", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__base: _TypeAlias = _typing.Literal["base"]  # noqa: Y015
-    _WhichOneofArgType__base: _TypeAlias = _typing.Literal["_base", b"_base"]  # noqa: Y015
+    _WhichOneofReturnType__base_path: _TypeAlias = _typing.Literal["base_path"]  # noqa: Y015
+    _WhichOneofArgType__base_path: _TypeAlias = _typing.Literal["_base_path", b"_base_path"]  # noqa: Y015
     _WhichOneofReturnType__from_job: _TypeAlias = _typing.Literal["from_job"]  # noqa: Y015
     _WhichOneofArgType__from_job: _TypeAlias = _typing.Literal["_from_job", b"_from_job"]  # noqa: Y015
     _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
     _WhichOneofArgType__path: _TypeAlias = _typing.Literal["_path", b"_path"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__base) -> _WhichOneofReturnType__base | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__base_path) -> _WhichOneofReturnType__base_path | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__from_job) -> _WhichOneofReturnType__from_job | None: ...
     @_typing.overload
