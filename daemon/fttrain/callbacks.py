@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2
 from fttrain import checkpoints, machine
 from fttrain.failure import Refused
+from fttrain.manifest import spec_digest
 from fttrain.rank import stops
 from fttrain.report import Report
 
-# What StepMetrics and EvaluationMetrics have fields for, and the speeds that transformers counts from the run's start.
+# What StepMetrics has fields for, and the speeds that transformers counts from the run's start.
 _OWN_FIELDS = {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "num_input_tokens_seen"}
-_EVALUATION_FIELDS = {"loss", "runtime", "num_tokens", "samples_per_second", "steps_per_second"}
 
 
 class Metrics(TrainerCallback):  # type: ignore[misc]
-    """Reports each update, each evaluation and the phase the loop is in. Raises Refused when the loss diverges."""
+    """Reports each update and the phase the loop is in. Raises Refused when the loss diverges."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -86,20 +86,8 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
         if done == 0 or done * 10 // batches != self._evaluated_batches * 10 // batches:
             self._report.phase(event_pb2.PHASE_EVALUATING, self._evaluated_batches / batches)
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
-    ) -> None:
-        """An evaluation is done."""
-        values = {name.removeprefix("eval_"): value for name, value in metrics.items() if name.startswith("eval_")}
-        self._report.evaluation(
-            event_pb2.EvaluationMetrics(
-                step=state.global_step,
-                epoch=state.epoch,
-                loss=values["loss"],
-                seconds=values["runtime"],
-                extra={name: value for name, value in values.items() if name not in _EVALUATION_FIELDS},
-            )
-        )
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The evaluation of one set is done."""
         self._evaluated_batches = 0
         self._back_to_training()
 
@@ -113,21 +101,23 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
 
 
 class Sealing(TrainerCallback):  # type: ignore[misc]
-    """Makes each saved checkpoint a complete one: manifest last, then the oldest ones go."""
+    """Makes each saved checkpoint a complete one: manifest last, then the oldest ones go, but the best."""
 
-    def __init__(self, report: Report, folder: Path, job_id: str, spec_digest: str, keep: int) -> None:
+    def __init__(self, report: Report, bootstrap: trainer_pb2.Bootstrap) -> None:
         self._report = report
-        self._folder = folder
-        self._job_id = job_id
-        self._spec_digest = spec_digest
-        self._keep = keep
+        self._folder = checkpoints.folder(bootstrap)
+        self._job_id = bootstrap.job_id
+        self._spec_digest = spec_digest(bootstrap.spec)
+        self._keep = bootstrap.spec.checkpoints.keep
+        self._keeps_best = bootstrap.spec.checkpoints.keep_best
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """All ranks have written their part, and rank 0 seals it."""
         machine.wait_for_all_ranks()
         if state.is_world_process_zero:
             saved = checkpoints.seal(self._folder, state.global_step, self._job_id, self._spec_digest)
-            checkpoints.keep_newest(self._folder, self._keep)
+            best = state.best_global_step if self._keeps_best else None
+            checkpoints.prune(self._folder, self._keep, best)
             self._report.checkpoint(saved)
 
 

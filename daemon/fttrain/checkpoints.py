@@ -27,14 +27,18 @@ def to_resume(bootstrap: trainer_pb2.Bootstrap) -> Path | None:
     if not bootstrap.resume_from:
         return None
     path = folder(bootstrap) / bootstrap.resume_from
-    try:
-        found = manifest.verify(path)
-    except manifest.Incomplete as error:
-        raise _not_usable(str(error)) from error
+    found = _verified(path)
     if found.job_id != bootstrap.job_id:
         raise _not_usable(f"{path.name} belongs to job {found.job_id}")
     if found.spec_digest != manifest.spec_digest(bootstrap.spec):
         raise _not_usable(f"{path.name} was written under another spec")
+    return path
+
+
+def best(bootstrap: trainer_pb2.Bootstrap, step: int) -> Path:
+    """The checkpoint of the best evaluation, verified. Raises Refused when it is not whole."""
+    path = at(folder(bootstrap), step)
+    _verified(path)
     return path
 
 
@@ -48,16 +52,30 @@ def discard_unused(checkpoints: Path, resume: Path | None) -> None:
 
 def seal(checkpoints: Path, step: int, job_id: str, spec_digest: str) -> event_pb2.CheckpointSaved:
     """Writes the manifest of the checkpoint at `step`; from then on it is complete."""
-    path = checkpoints / f"{_PREFIX}{step}"
+    path = at(checkpoints, step)
     written = manifest.write(path, job_id, step, spec_digest)
     return event_pb2.CheckpointSaved(step=step, name=path.name, bytes=manifest.size(written))
 
 
-def keep_newest(checkpoints: Path, count: int) -> None:
-    """Removes all but the newest `count`. The manifest goes first, so a half-removed one is never taken for whole."""
+def reopen(checkpoints: Path, step: int) -> None:
+    """Makes the checkpoint at `step`, if there is one, an incomplete one, since it is written again."""
+    (at(checkpoints, step) / manifest.NAME).unlink(missing_ok=True)
+
+
+def prune(checkpoints: Path, count: int, best: int | None) -> None:
+    """Removes all but the newest `count` and the one at the step `best`.
+
+    The manifest goes first, so a half-removed one is never taken for whole.
+    """
     for path in _all(checkpoints)[:-count]:
-        (path / manifest.NAME).unlink(missing_ok=True)
-        shutil.rmtree(path)
+        if _step(path) != best:
+            (path / manifest.NAME).unlink(missing_ok=True)
+            shutil.rmtree(path)
+
+
+def at(checkpoints: Path, step: int) -> Path:
+    """The folder of the checkpoint at `step`."""
+    return checkpoints / f"{_PREFIX}{step}"
 
 
 def _all(checkpoints: Path) -> list[Path]:
@@ -67,6 +85,13 @@ def _all(checkpoints: Path) -> list[Path]:
 
 def _step(path: Path) -> int:
     return int(path.name.removeprefix(_PREFIX))
+
+
+def _verified(path: Path) -> trainer_pb2.Manifest:
+    try:
+        return manifest.verify(path)
+    except manifest.Incomplete as error:
+        raise _not_usable(str(error)) from error
 
 
 def _not_usable(reason: str) -> Refused:

@@ -130,6 +130,8 @@ class _Preparation:
         self._stage = str(spec.WhichOneof("stage"))
         self._pack_to = spec.data.max_length if spec.data.packing else None
         self._folder = folder
+        # Rows written of each source of data.eval.
+        self._evaluated: list[int] = []
 
     def run(self, name: str) -> data_report_pb2.DataReport:
         """Writes the splits below the folder and tells what went in."""
@@ -144,7 +146,9 @@ class _Preparation:
         for source in training:
             self._write(source, train, held_out, islice(held, source.usable))
         for source in evaluating:
+            before = (held_out or train).report.rows
             self._write(source, held_out or train, None, repeat(0))
+            self._evaluated.append((held_out or train).report.rows - before)
         self._close(train, training, "data.train")
         if held_out:
             self._close(held_out, evaluating or training, "data.eval" if evaluating else "data.eval_split")
@@ -154,7 +158,17 @@ class _Preparation:
             sources=[source.report for source in self._sources],
             dropped=list(chain.from_iterable(source.dropped for source in self._sources))[:DROPPED_SHOWN],
             digest=name,
+            evaluation_sets=self._sets(evaluating, held_out),
         )
+
+    def _sets(self, evaluating: list[Source], held_out: RowWriter | None) -> list[data_report_pb2.EvaluationSet]:
+        if held_out is None:
+            return []
+        if not evaluating:
+            return [data_report_pb2.EvaluationSet(name="eval_split", rows=held_out.report.rows)]
+        names = [str(index) for index in range(len(evaluating))]
+        found = zip(names, self._evaluated, strict=True)
+        return [data_report_pb2.EvaluationSet(name=name, rows=rows) for name, rows in found if rows]
 
     def _write(self, source: Source, seen: RowWriter, held_out: RowWriter | None, held: Iterable[int]) -> None:
         """Tokenises a source's rows. Those marked in `held` go to `held_out` once, the others to `seen` by weight."""

@@ -14,10 +14,9 @@ from typing import Any
 from transformers import PrinterCallback, TrainerState
 
 from finetuned.trainer.v1 import trainer_pb2
-from finetuned.v1 import event_pb2
+from finetuned.v1 import event_pb2, training_pb2
 from fttrain import checkpoints, machine, methods, output, stages, trial
 from fttrain.callbacks import Metrics, Sealing, Stopping
-from fttrain.manifest import spec_digest
 from fttrain.model import load_model, load_tokenizer
 from fttrain.rank import attempt_folder, number, stops
 from fttrain.report import Report
@@ -39,10 +38,11 @@ def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankR
 
     with measured(report):
         run_loop(trainer, resume)
-    if stopping.stopped or trainer.state.global_step < trainer.state.max_steps:
+    if stopping.stopped or not is_complete(trainer, trainer.state):
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
     report.phase(event_pb2.PHASE_EXPORTING)
+    take_best_weights(bootstrap, trainer, report)
     if number() == 0:
         output.write(bootstrap, trainer, rows)
     machine.wait_for_all_ranks()
@@ -106,7 +106,7 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
     trainer = stage.build(parts)
     method.settle_dtype(spec, trainer.model)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Sealing(report, parts.checkpoints, bootstrap.job_id, spec_digest(spec), spec.checkpoints.keep))
+    trainer.add_callback(Sealing(report, bootstrap))
     trainer.add_callback(Metrics(report))
     stopping = Stopping()
     trainer.add_callback(stopping)
@@ -119,9 +119,26 @@ def run_loop(trainer: Any, resume: Path | None) -> None:
         trainer.train()
         return
     state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
-    if state.global_step < state.max_steps:
+    if not is_complete(trainer, state):
         trainer.train(resume_from_checkpoint=str(resume))
         return
     # The former attempt ended between its last step and its output. train() would do one step too many.
     trainer._load_from_checkpoint(str(resume))
     trainer.state = state
+
+
+def is_complete(trainer: Any, state: TrainerState) -> bool:
+    """Whether there is nothing left to train: all updates are done, or more of them brought no gain."""
+    return state.global_step >= state.max_steps or bool(trainer.evaluations.ended_early(state))
+
+
+def take_best_weights(bootstrap: trainer_pb2.Bootstrap, trainer: Any, report: Report) -> None:
+    """Puts the weights of the best evaluation in place of the last ones, where the output is to have those."""
+    if bootstrap.spec.output.weights != training_pb2.OUTPUT_WEIGHTS_BEST:
+        return
+    best = trainer.evaluations.verdict(trainer.state)
+    if best is None:
+        report.notice("nothing was evaluated before the training ended: the output has the last weights")
+    elif best.step != trainer.state.global_step:
+        trainer._load_from_checkpoint(str(checkpoints.best(bootstrap, best.step)))
+        report.notice(f"the output has the weights of step {best.step}, the best by {bootstrap.spec.evaluation.metric}")

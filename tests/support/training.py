@@ -148,14 +148,19 @@ def labelled_rows(tokenizer: Any) -> list[dict[str, Any]]:
     ]
 
 
-def prepare(folder: Path, rows: Sequence[dict[str, Any]], evaluation: Sequence[Any] = ()) -> Path:
-    """Saves rows as the preparation does and returns the folder."""
+def prepare(
+    folder: Path, rows: Sequence[dict[str, Any]], evaluation: Sequence[Any] = (), **sets: Sequence[dict[str, Any]]
+) -> Path:
+    """Saves rows as the preparation does and returns the folder. `sets` are evaluation rows by their set's name."""
     from datasets import Dataset
 
     Dataset.from_list(list(rows)).save_to_disk(str(folder / "train"))
-    if evaluation:
-        Dataset.from_list(list(evaluation)).save_to_disk(str(folder / "eval"))
     report = data_report_pb2.DataReport(digest="d" * 64)
+    sets = {"eval_split": evaluation, **sets} if evaluation else sets
+    if sets:
+        Dataset.from_list([row for each in sets.values() for row in each]).save_to_disk(str(folder / "eval"))
+        for name, each in sets.items():
+            report.evaluation_sets.add(name=name, rows=len(each))
     report.sources.add(path="/data/questions.jsonl", rows_read=len(rows), rows_used=len(rows), sha256="5" * 64)
     (folder / "report.json").write_text(json_format.MessageToJson(report))
     return folder

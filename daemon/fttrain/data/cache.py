@@ -23,7 +23,7 @@ from fttrain.data.sources import Source
 from fttrain.files import sync_folder, write_message
 
 # Of how rows are made; raise it with every change that makes other rows of the same input.
-_VERSION = 1
+_VERSION = 2
 _REPORT = "report.json"
 _TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py", "*_templates/*.jinja")
 _NOT_TOKENIZER = ("generation_config.json", "*.index.json", "README.*", "LICENSE*")

@@ -39,10 +39,7 @@ class Kto:
             "sync_ref_model": False,
         }
         _tell_balance(parts)
-        given = parts.for_trainer() | {
-            "train_dataset": _shuffled(parts.rows.train, spec.seed),
-            "eval_dataset": _shuffled(parts.evaluation_rows, spec.seed),
-        }
+        given = parts.for_trainer(lambda rows: rows.shuffle(seed=spec.seed, keep_in_memory=True))
         trainer = _KtoTrainer(args=KTOConfig(**config), ref_model=parts.reference, **given)
         padding = trainer.processing_class.pad_token_id
         trainer.data_collator = _Mismatching(pad_token_id=padding, max_length=spec.data.max_length)
@@ -60,10 +57,6 @@ def _tell_balance(parts: Parts) -> None:
         f"{good} good and {bad} bad answers weigh {weighed:g} to {against:g}; from 1 to 1 up to 4 to 3 is advised: "
         "change kto.desirable_weight or kto.undesirable_weight"
     )
-
-
-def _shuffled(rows: Any | None, seed: int) -> Any | None:
-    return rows.shuffle(seed=seed, keep_in_memory=True) if rows is not None else None
 
 
 class _KtoTrainer(Prepared, KTOTrainer):  # type: ignore[misc]

@@ -63,8 +63,4 @@ def for_trainer(parts: Parts, stage: str) -> dict[str, Any]:
     parts.report.notice(f"{stage} is trained by a trainer that TRL calls experimental: another release may change it")
     if parts.tokenizer.pad_token is None:
         parts.tokenizer.pad_token = parts.tokenizer.eos_token
-    evaluated = parts.evaluation_rows
-    return parts.for_trainer() | {
-        "train_dataset": TokenisedPairs(parts.rows.train),
-        "eval_dataset": TokenisedPairs(evaluated) if evaluated is not None else None,
-    }
+    return parts.for_trainer(TokenisedPairs)

@@ -5,6 +5,8 @@ None of the differences is arithmetic: a loss is computed by TRL alone. It must 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +14,9 @@ from typing import Any, Protocol
 from peft import LoraConfig
 
 from finetuned.v1 import event_pb2, training_pb2
+from fttrain import checkpoints
 from fttrain.callbacks import EvaluationStopped
+from fttrain.evaluation import Evaluations, Figures, sets_of
 from fttrain.report import Report
 from fttrain.rows import Rows
 
@@ -32,23 +36,22 @@ class Parts:
     report: Report
 
     @property
-    def evaluation_rows(self) -> Any | None:
-        """The rows that are evaluated, if any are."""
-        return self.rows.eval if self.spec.evaluation.cadence != training_pb2.CADENCE_NEVER else None
-
-    @property
     def disables_dropout(self) -> bool:
         """Whether TRL turns dropout off: it would turn off the adapter's too, where the spec asks for that."""
         return self.adapter is None or self.adapter.lora_dropout == 0
 
-    def for_trainer(self) -> dict[str, Any]:
-        """Arguments that every TRL trainer takes."""
+    def for_trainer(self, taken: Callable[[Any], Any] = lambda rows: rows) -> dict[str, Any]:
+        """Arguments that every trainer of ours takes. `taken` makes of prepared rows what this one takes."""
+        evaluated = self.spec.evaluation.cadence != training_pb2.CADENCE_NEVER
+        sets = {name: taken(rows) for name, rows in sets_of(self.rows)} if evaluated else {}
         return {
             "report": self.report,
+            "evaluations": Evaluations(self.spec, sets, self.report),
             "model": self.model,
             "processing_class": self.tokenizer,
-            "train_dataset": self.rows.train,
-            "eval_dataset": self.evaluation_rows,
+            "train_dataset": taken(self.rows.train),
+            # Each set is evaluated by itself; this only says that there is something.
+            "eval_dataset": next(iter(sets.values()), None),
             "peft_config": self.adapter,
         }
 
@@ -66,22 +69,33 @@ class Stage(Protocol):
 class Ours:
     """Put before TRL's class in every trainer of ours."""
 
-    def __init__(self, *, report: Report, **parts: Any) -> None:
+    def __init__(self, *, report: Report, evaluations: Evaluations, **parts: Any) -> None:
         self._report = report
+        self.evaluations = evaluations
         super().__init__(**parts)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No draft beside the checkpoints: the card is written once, with the output."""
 
-    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """An evaluation that was stopped has no figures."""
+    def evaluate(self, *_args: Any, **_kwargs: Any) -> Figures:
+        """Evaluates each set, tells the figures and what follows from them. One that was stopped has none."""
+        trainer: Any = self
+        logged, started = len(trainer.state.log_history), time.monotonic()
         try:
-            return dict(super()._evaluate(*args, **kwargs))  # type: ignore[misc]
+            found = {name: super(Ours, trainer).evaluate(rows) for name, rows in self.evaluations.sets.items()}
         except EvaluationStopped:
             return {}
+        finally:
+            # The log has one entry for an evaluation, whatever the number of sets.
+            del trainer.state.log_history[logged:]
+        figures = self.evaluations.joined(found)
+        self.evaluations.tell(trainer.state, trainer.control, figures, time.monotonic() - started)
+        return figures
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._report.phase(event_pb2.PHASE_SAVING)
+        trainer: Any = self
+        checkpoints.reopen(Path(trainer.args.output_dir), trainer.state.global_step)
         super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
 
 

@@ -23,6 +23,7 @@ from ftd.spec import (
     Model,
     Optimizer,
     Output,
+    OutputWeights,
     Resources,
     Schedule,
     Sharing,
@@ -60,7 +61,7 @@ def test_every_default_of_the_smallest_spec_on_a_gpu() -> None:
         compute=Compute(precision=Dtype.BF16, gradient_checkpointing=True),
         evaluation=Evaluation(cadence=Cadence.NEVER),
         checkpoints=Checkpoints(cadence=Cadence.EPOCH, keep=2),
-        output=Output(),
+        output=Output(weights=OutputWeights.LAST),
         stage=Sft(train_on=TrainOn.ASSISTANT),
         method=LORA,
         resources=Resources(device=GPU, gpus=1, sharing=SHARE),
@@ -205,11 +206,21 @@ def test_the_global_batch_grows_with_devices_and_micro_batch() -> None:
 def test_evaluation_data_is_evaluated_each_epoch() -> None:
     data = replace(SPEC.data, eval=(DataSource("/d/e.txt"),), eval_split=0.0)
     made = resolved(data=data, batch=Batch(micro_batch=4))
-    assert made.evaluation == Evaluation(cadence=Cadence.EPOCH, micro_batch=4)
+    loss = Evaluation(cadence=Cadence.EPOCH, micro_batch=4, metric="loss", higher_is_better=False)
+    assert made.evaluation == loss
+    assert made.checkpoints.keep_best is False
     assert made.data.eval_split is None
     assert made.data.eval == (DataSource("/d/e.txt", format=Format.TEXT, weight=1.0),)
     held_back = resolved(data=replace(SPEC.data, eval_split=0.1))
-    assert held_back.evaluation == Evaluation(cadence=Cadence.EPOCH, micro_batch=1)
+    assert held_back.evaluation == replace(loss, micro_batch=1)
+
+
+def test_a_metric_says_what_is_better_and_the_best_output_needs_its_checkpoint() -> None:
+    data = replace(SPEC.data, eval_split=0.1)
+    best = Output(weights=OutputWeights.BEST)
+    made = resolved(data=data, evaluation=Evaluation(metric="mean_token_accuracy", patience=2), output=best)
+    assert (made.evaluation.higher_is_better, made.evaluation.min_delta) == (True, 0.0)
+    assert made.checkpoints.keep_best is True
 
 
 def test_no_evaluation_has_no_batch() -> None:
@@ -236,7 +247,7 @@ def test_what_is_given_stays_even_if_it_is_zero() -> None:
         compute=Compute(precision=Dtype.FP16, gradient_checkpointing=False),
         evaluation=Evaluation(cadence=Cadence.NEVER),
         checkpoints=Checkpoints(cadence=Cadence.STEPS, every_steps=3, keep=1),
-        output=Output(path="/out"),
+        output=Output(path="/out", weights=OutputWeights.LAST),
         stage=Sft(train_on=TrainOn.ALL),
         method=Lora(4, 1.0, 0.5, ("q",), ("head",), rslora=True, dora=True),
         resources=Resources(device=GPU, gpus=2, memory_bytes=10, gpu_uuids=("a", "b"), sharing=Sharing.EXCLUSIVE),

@@ -335,7 +335,7 @@ COLUMNS_TEXT = (
         (
             {"training__evaluation": {"microBatch": 2}},
             "training.evaluation.micro_batch",
-            "is given, but nothing is evaluated; leave it out",
+            "is given, but nothing is evaluated; leave it out, or give data.eval or data.eval_split",
         ),
         (
             {"training__checkpoints": {"cadence": "CADENCE_STEPS"}},

@@ -60,9 +60,9 @@ def test_one_that_is_not_ours_or_not_whole_is_refused(root: Path) -> None:
 
 
 def test_the_newest_are_kept(root: Path) -> None:
-    checkpoints.keep_newest(root, 2)
+    checkpoints.prune(root, 2, None)
     assert names(root) == {"checkpoint-20", "checkpoint-100"}
-    checkpoints.keep_newest(root, 5)
+    checkpoints.prune(root, 5, None)
     assert names(root) == {"checkpoint-20", "checkpoint-100"}
 
 

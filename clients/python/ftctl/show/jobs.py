@@ -74,11 +74,23 @@ def _facts(found: Job) -> None:
         ("Ended", clock(found.end_time) if found.end_time else ""),
         ("Progress", f"{_progress(found)}, epoch {number(progress.epoch)}" if progress and progress.step else ""),
         ("Loss", number(progress.loss) if progress and progress.loss is not None else ""),
+        ("Evaluation", _evaluation(found)),
         ("Failure", f"{failure.failure_class}: {failure.message}" if failure else ""),
         ("Advice", failure.advice if failure else ""),
         ("Run directory", found.run_directory),
         ("Output", found.output_path),
     )
+
+
+def _evaluation(found: Job) -> str:
+    """The last evaluation's loss, and the best evaluation."""
+    progress, resolved = found.progress, found.resolved
+    if progress is None or progress.eval_loss is None:
+        return ""
+    loss = f"loss {number(progress.eval_loss)}"
+    if progress.best_step is None or progress.best_value is None or resolved is None:
+        return loss
+    return f"{loss}; best {resolved.evaluation.metric} {number(progress.best_value)} at step {progress.best_step}"
 
 
 def _wishes(spec: JobSpec | None) -> list[tuple[str, str]]:
