@@ -9,11 +9,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from ftd.chains import Chains
 from ftd.draft import draft
 from ftd.errors import InvalidRequest, InvalidSpec, JobAmbiguous, JobNotFound, Violation
 from ftd.intake import Accepted, Intake
 from ftd.job import Job
 from ftd.moves import TERMINAL
+from ftd.origins import Taken, strange_checkpoint
 from ftd.queue import Queue
 from ftd.records import JobState
 from ftd.rundir import RunDirectories
@@ -35,6 +37,7 @@ class Admission:
         self._queue = queue
         self._intake = intake
         self._runs = runs
+        self._chains = Chains(queue, runs)
         self._quotas = quotas
         self._clock = clock
 
@@ -43,16 +46,19 @@ class Admission:
         now = self._clock()
         dependencies, problems = await self._dependencies(spec)
         problems += _too_late(spec, now)
+        taken = await self._chains.follow(spec.training, spec.name)
+        problems += taken.problems
         try:
-            accepted = await asyncio.to_thread(self._intake.accept, spec, devices)
+            accepted = await asyncio.to_thread(self._intake.accept, spec, devices, taken)
         except InvalidSpec as error:
             if not problems:
                 raise
             raise InvalidSpec([*problems, *error.violations]) from None
+        problems += _other_training(accepted, taken)
         problems += beyond_quota(accepted, self._quotas.get(accepted.project, Quota()))
         if problems:
             raise InvalidSpec(problems)
-        return draft(spec, accepted, self._runs, now, dependencies, request_id)
+        return draft(spec, accepted, self._runs, now, joined(dependencies, taken.dependencies), request_id)
 
     async def _dependencies(self, spec: JobSpec) -> tuple[tuple[Dependency, ...], list[Violation]]:
         """The jobs it comes after, by id, and what is wrong with them."""
@@ -84,6 +90,22 @@ def _never(first: Job, condition: DependencyCondition) -> str:
         return ""
     how = "failed" if first.state is JobState.FAILED else "been cancelled"
     return f"is job {first.id}, which has {how}; retry that one first, or set condition to any"
+
+
+def joined(asked: Sequence[Dependency], taken: Sequence[Dependency]) -> tuple[Dependency, ...]:
+    """The jobs that a new one comes after: each once, and what it takes from must have succeeded whatever was asked."""
+    must = {each.job for each in taken if each.condition is DependencyCondition.OK}
+    kept = [each for each in asked if each.job not in must]
+    known = {each.job for each in kept}
+    return (*kept, *(each for each in taken if each.job not in known))
+
+
+def _other_training(accepted: Accepted, taken: Taken) -> Iterator[Violation]:
+    """What the checkpoint that it is to go on from cannot be gone on with."""
+    origin = taken.origins.get("resume.from_job")
+    if origin is not None:
+        for field, text in strange_checkpoint(accepted.resolved, origin.job.resolved):
+            yield Violation(f"training.{field}", f"{text}; accepted is the same")
 
 
 def _itself(spec: JobSpec, name: str) -> str:

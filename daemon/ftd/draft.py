@@ -6,6 +6,7 @@ import secrets
 
 from ftd.intake import Accepted
 from ftd.job import Job
+from ftd.origins import jobs_in
 from ftd.records import JobState, Reason, ReasonCode, Transition
 from ftd.rundir import RunDirectories
 from ftd.spec import Dependency, JobSpec
@@ -27,7 +28,9 @@ def draft(
 ) -> Job:
     """The job that a spec makes; `dependencies` are the spec's with the id of each job."""
     job_id = new_id()
-    state, reason = JobState.PREPARING, Reason(ReasonCode.SUBMITTED, "its data is to be prepared")
+    taken = sorted({job for _, job in jobs_in(accepted.resolved)})
+    once = f" once {' and '.join(taken)} has left what it takes" if taken else ""
+    state, reason = JobState.PREPARING, Reason(ReasonCode.SUBMITTED, f"its data is to be prepared{once}")
     if spec.hold:
         state, reason = JobState.PAUSED, Reason(ReasonCode.HELD, "held as submitted; resume it to queue it")
     return Job(

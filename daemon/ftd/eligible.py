@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from ftd.job import Job
 from ftd.moves import STOPS, TABLE, TERMINAL, Abandoned, DeadlinePassed
+from ftd.origins import jobs_in
 from ftd.records import JobState, Reason, ReasonCode
 from ftd.spec import DependencyCondition
 
@@ -60,6 +61,22 @@ def stand(jobs: Iterable[Job], before: Mapping[str, Before], now: float) -> Stan
         else:
             ready.append(job)
     return Standing(tuple(ready), kept, doomed, min(alarms, default=None))
+
+
+def taken_from(job: Job) -> frozenset[str]:
+    """The jobs whose output or checkpoint the job takes, by id."""
+    return frozenset(text for _, text in jobs_in(job.resolved))
+
+
+def may_prepare(job: Job, before: Mapping[str, Before]) -> bool:
+    """Whether what the job takes is there: its tokenizer and its template come with that. `before` has who is left."""
+    taken = taken_from(job)
+    for dependency in job.dependencies:
+        state = before[dependency.job].state if dependency.job in before else None
+        ended = (JobState.SUCCEEDED,) if dependency.condition is DependencyCondition.OK else (*TERMINAL, None)
+        if dependency.job in taken and state not in ended:
+            return False
+    return True
 
 
 def _alarms(job: Job, now: float) -> Iterator[float]:

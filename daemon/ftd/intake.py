@@ -10,10 +10,12 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ftd import memory
+from ftd.adapters import settle
 from ftd.capacity import device_kind, missing_devices, most_it_may_need, too_large
 from ftd.datasets import Data, DataSource, Format
 from ftd.errors import InvalidSpec, TooLarge, Violation
@@ -22,6 +24,7 @@ from ftd.measured import Measurement, Subject
 from ftd.methods import Freeze
 from ftd.models import HostPolicy, ModelInfo, read_model
 from ftd.names import default_name
+from ftd.origins import Taken
 from ftd.paths import PathRefused, PathRoots, Roots
 from ftd.records import MemoryEstimate
 from ftd.resolve import resolve
@@ -38,6 +41,7 @@ _TEMPLATE_BYTES = 1024**2
 _PEEKED_BYTES = 65536
 # What ran out of memory needs more than was estimated, so a change must save more than nothing.
 _CLEARLY = 0.9
+_MANIFEST = 16 * 1024**2
 _CHAT_FORMATS = (Format.ALPACA, Format.SHAREGPT, Format.MESSAGES)
 _CHAT_COLUMNS = {"messages", "conversations", "instruction"}
 
@@ -61,14 +65,20 @@ class Intake:
     # What was measured with a model and a method before, by their keys.
     measured: Callable[[str, str], tuple[Measurement, ...]] = lambda model, method: ()
 
-    def accept(self, spec: JobSpec, devices: Sequence[Device]) -> Accepted:
-        """Checks and resolves a spec. Raises InvalidSpec with every violation that can be found."""
-        training = spec.training
+    def accept(self, spec: JobSpec, devices: Sequence[Device], taken: Taken | None = None) -> Accepted:
+        """Checks and resolves a spec. Raises InvalidSpec with every violation that can be found.
+
+        `taken` is its training with what it takes from other jobs; None: it takes nothing.
+        """
+        taken = taken or Taken(spec.training)
+        training, shaped = settle(taken.training, taken.origins, self.roots.models)
         device = device_kind(training.resources, devices)
-        model, found = self._model(training)
+        model, found = self._described(training, taken)
         violations = [
             *check(spec, device),
             *found,
+            *shaped,
+            *self._checkpoint(training, taken),
             *self._sources(training, model),
             *self._template_file(training.data),
             *self._output(training.output),
@@ -129,6 +139,17 @@ class Intake:
             runs = self.measured(subject.model, subject.method)
         return memory.estimate(resolved, config, sequence_length, runs=runs)
 
+    def _described(self, training: TrainingSpec, taken: Taken) -> tuple[ModelInfo | None, list[Violation]]:
+        """The model of a new training, before it may be there."""
+        if training.model.from_job is not None and not taken.origins:
+            # What is wrong with the job that it names is said elsewhere.
+            return None, []
+        model = replace(training.model, path=taken.described_by or training.model.path)
+        info, violations = self._model(replace(training, model=model))
+        if info is not None and taken.has_template:
+            info = replace(info, has_chat_template=True)
+        return info, violations
+
     def _model(self, training: TrainingSpec) -> tuple[ModelInfo | None, list[Violation]]:
         """The model, None if its folder is not on this host, and what is wrong with it."""
         path = training.model.path
@@ -136,7 +157,9 @@ class Intake:
             return None, list(_hub(training, self.policy))
         if path is None or not is_usable_path(path):
             return None, []
-        model, problems = read_model(path, self.roots.models, self.policy)
+        # What a job left, or trained on, was found by us and lies where that job was allowed to put it.
+        roots = Roots((Path(path),)) if training.model.from_job else self.roots.models
+        model, problems = read_model(path, roots, self.policy)
         if model is not None and not problems:
             problems = list(_decoder(model))
         return model, [Violation("training.model.path", problem) for problem in problems]
@@ -157,9 +180,11 @@ class Intake:
                 if not conversations and _is_conversation(source, row):
                     conversations = where
         renders = conversations and not isinstance(training.stage, Pretrain)
-        if renders and model and not model.has_chat_template and data.chat_template_path is None:
+        if renders and model and not model.has_chat_template and not (data.template or data.chat_template_path):
             text = f"is missing: {conversations} has conversations, and the model has no chat template of its own"
-            yield Violation("training.data.chat_template_path", f"{text}; accepted is the path of a Jinja template")
+            yield Violation(
+                "training.data.template", f"{text}; accepted is a template's name, or data.chat_template_path"
+            )
 
     def _template_file(self, data: Data) -> Iterator[Violation]:
         path = data.chat_template_path
@@ -174,6 +199,17 @@ class Intake:
         except PathRefused as refused:
             problem = str(refused)
         yield Violation("training.data.chat_template_path", problem)
+
+    def _checkpoint(self, training: TrainingSpec, taken: Taken) -> Iterator[Violation]:
+        """What is wrong with the folder of a checkpoint that the spec itself names."""
+        path = training.resume.path if training.resume else None
+        if path is None or not is_usable_path(path) or "resume.from_job" in taken.origins:
+            return
+        try:
+            Roots((*self.roots.models.folders, *self.roots.outputs.folders)).read(f"{path}/manifest.json", _MANIFEST)
+        except PathRefused as refused:
+            text = f"{refused}; a checkpoint is a folder with its manifest.json"
+            yield Violation("training.resume.path", text)
 
     def _output(self, output: Output) -> Iterator[Violation]:
         if output.path is None or not is_usable_path(output.path):

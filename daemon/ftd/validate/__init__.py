@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from ftd.errors import Violation
 from ftd.limits import broken_limits
 from ftd.spec import DeviceKind, JobSpec
-from ftd.validate import data, evaluation, methods, running, stages
+from ftd.validate import data, evaluation, methods, running, stages, weights
 
 MOST_DEPENDENCIES = 32
-_RULES = (*running.RULES, *evaluation.RULES, *data.RULES, *stages.RULES, *methods.RULES)
+_RULES = (*weights.RULES, *running.RULES, *evaluation.RULES, *data.RULES, *stages.RULES, *methods.RULES)
 
 
 def check(spec: JobSpec, device: DeviceKind) -> list[Violation]:

@@ -12,16 +12,6 @@ from ftd.validate.stages import smallest_micro_batch
 NO_WARMUP_SCHEDULE = "constant"
 
 
-def _model(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
-    model = training.model
-    if model.path is None and model.hub_id is None:
-        yield "model.path", "is missing; accepted is the absolute path of a model folder, or a model.hub_id instead"
-    if model.path is not None and model.hub_id is not None:
-        yield "model.hub_id", "stands beside model.path; accepted is one of the two"
-    if model.path is not None and model.revision is not None:
-        yield "model.revision", "stands beside model.path; accepted only with model.hub_id"
-
-
 def _schedule(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     schedule = training.schedule
     if schedule.epochs is not None and schedule.max_steps is not None:
@@ -80,4 +70,4 @@ def _resources(training: TrainingSpec, device: DeviceKind) -> Iterator[Problem]:
         yield "resources.gpu_uuids", f"{found}; accepted is one for each"
 
 
-RULES: tuple[Rule, ...] = (_model, _schedule, _batch, _cadences, _resources)
+RULES: tuple[Rule, ...] = (_schedule, _batch, _cadences, _resources)

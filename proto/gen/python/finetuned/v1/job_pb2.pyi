@@ -318,7 +318,9 @@ class JobSpec(_message.Message):
 
     @_builtins.property
     def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]:
-        """Jobs that must have ended before this one starts; its data is prepared meanwhile. Default: none. At most 32."""
+        """Jobs that must have ended before this one starts; its data is prepared meanwhile. Jobs whose output or checkpoint it takes are added
+        by themselves. Default: none. At most 32.
+        """
 
     @_builtins.property
     def not_before(self) -> _timestamp_pb2.Timestamp:

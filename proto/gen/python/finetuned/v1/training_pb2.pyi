@@ -96,6 +96,32 @@ THINKING_DROP: Thinking.ValueType  # 4
 """No turn keeps it."""
 Global___Thinking: _TypeAlias = Thinking  # noqa: Y015
 
+class _Mixing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MixingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Mixing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MIXING_UNSPECIFIED: _Mixing.ValueType  # 0
+    MIXING_CONCAT: _Mixing.ValueType  # 1
+    """All rows of all sources, each source as often as its weight says."""
+    MIXING_INTERLEAVE_UNDER: _Mixing.ValueType  # 2
+    """Row by row from a source drawn by weight, until one has no rows left."""
+    MIXING_INTERLEAVE_OVER: _Mixing.ValueType  # 3
+    """The same until each has had all its rows; one that has none left begins again."""
+
+class Mixing(_Mixing, metaclass=_MixingEnumTypeWrapper):
+    """How the rows of several training sources come together. The order is the trainer's, which shuffles by the seed."""
+
+MIXING_UNSPECIFIED: Mixing.ValueType  # 0
+MIXING_CONCAT: Mixing.ValueType  # 1
+"""All rows of all sources, each source as often as its weight says."""
+MIXING_INTERLEAVE_UNDER: Mixing.ValueType  # 2
+"""Row by row from a source drawn by weight, until one has no rows left."""
+MIXING_INTERLEAVE_OVER: Mixing.ValueType  # 3
+"""The same until each has had all its rows; one that has none left begins again."""
+Global___Mixing: _TypeAlias = Mixing  # noqa: Y015
+
 class _LongRows:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -619,6 +645,8 @@ class Data(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     LONG_ROWS_FIELD_NUMBER: _builtins.int
     PACKING_FIELD_NUMBER: _builtins.int
+    MIXING_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     DEFAULT_SYSTEM_FIELD_NUMBER: _builtins.int
     ENABLE_THINKING_FIELD_NUMBER: _builtins.int
@@ -639,6 +667,10 @@ class Data(_message.Message):
     """Join short rows into sequences of `max_length` (best fit decreasing). Default: false, for pretrain true. Refused for all but
     sft and pretrain.
     """
+    mixing: Global___Mixing.ValueType
+    """How the rows of several training sources come together. Default: concat."""
+    strict: _builtins.bool
+    """A row that cannot be used ends the preparation, once all are found and listed. Default: false, it is left out and reported."""
     template: _builtins.str
     """Name of a chat template that replaces the tokenizer's own, for base models without one: daemon/README.md lists them. Its
     stop token becomes the tokenizer's end-of-text token. Default: the tokenizer's. Refused for pretrain; the preparation refuses
@@ -670,14 +702,16 @@ class Data(_message.Message):
         max_length: _builtins.int | None = ...,
         long_rows: Global___LongRows.ValueType | None = ...,
         packing: _builtins.bool | None = ...,
+        mixing: Global___Mixing.ValueType | None = ...,
+        strict: _builtins.bool | None = ...,
         template: _builtins.str | None = ...,
         default_system: _builtins.str | None = ...,
         enable_thinking: _builtins.bool | None = ...,
         thinking: Global___Thinking.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_chat_template_path", b"_chat_template_path", "_default_system", b"_default_system", "_enable_thinking", b"_enable_thinking", "_eval_split", b"_eval_split", "_long_rows", b"_long_rows", "_max_length", b"_max_length", "_packing", b"_packing", "_template", b"_template", "_thinking", b"_thinking", "chat_template_path", b"chat_template_path", "default_system", b"default_system", "enable_thinking", b"enable_thinking", "eval_split", b"eval_split", "long_rows", b"long_rows", "max_length", b"max_length", "packing", b"packing", "template", b"template", "thinking", b"thinking"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chat_template_path", b"_chat_template_path", "_default_system", b"_default_system", "_enable_thinking", b"_enable_thinking", "_eval_split", b"_eval_split", "_long_rows", b"_long_rows", "_max_length", b"_max_length", "_mixing", b"_mixing", "_packing", b"_packing", "_strict", b"_strict", "_template", b"_template", "_thinking", b"_thinking", "chat_template_path", b"chat_template_path", "default_system", b"default_system", "enable_thinking", b"enable_thinking", "eval_split", b"eval_split", "long_rows", b"long_rows", "max_length", b"max_length", "mixing", b"mixing", "packing", b"packing", "strict", b"strict", "template", b"template", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chat_template_path", b"_chat_template_path", "_default_system", b"_default_system", "_enable_thinking", b"_enable_thinking", "_eval_split", b"_eval_split", "_long_rows", b"_long_rows", "_max_length", b"_max_length", "_packing", b"_packing", "_template", b"_template", "_thinking", b"_thinking", "chat_template_path", b"chat_template_path", "default_system", b"default_system", "enable_thinking", b"enable_thinking", "eval", b"eval", "eval_split", b"eval_split", "long_rows", b"long_rows", "max_length", b"max_length", "packing", b"packing", "template", b"template", "thinking", b"thinking", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chat_template_path", b"_chat_template_path", "_default_system", b"_default_system", "_enable_thinking", b"_enable_thinking", "_eval_split", b"_eval_split", "_long_rows", b"_long_rows", "_max_length", b"_max_length", "_mixing", b"_mixing", "_packing", b"_packing", "_strict", b"_strict", "_template", b"_template", "_thinking", b"_thinking", "chat_template_path", b"chat_template_path", "default_system", b"default_system", "enable_thinking", b"enable_thinking", "eval", b"eval", "eval_split", b"eval_split", "long_rows", b"long_rows", "max_length", b"max_length", "mixing", b"mixing", "packing", b"packing", "strict", b"strict", "template", b"template", "thinking", b"thinking", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__chat_template_path: _TypeAlias = _typing.Literal["chat_template_path"]  # noqa: Y015
     _WhichOneofArgType__chat_template_path: _TypeAlias = _typing.Literal["_chat_template_path", b"_chat_template_path"]  # noqa: Y015
@@ -691,8 +725,12 @@ class Data(_message.Message):
     _WhichOneofArgType__long_rows: _TypeAlias = _typing.Literal["_long_rows", b"_long_rows"]  # noqa: Y015
     _WhichOneofReturnType__max_length: _TypeAlias = _typing.Literal["max_length"]  # noqa: Y015
     _WhichOneofArgType__max_length: _TypeAlias = _typing.Literal["_max_length", b"_max_length"]  # noqa: Y015
+    _WhichOneofReturnType__mixing: _TypeAlias = _typing.Literal["mixing"]  # noqa: Y015
+    _WhichOneofArgType__mixing: _TypeAlias = _typing.Literal["_mixing", b"_mixing"]  # noqa: Y015
     _WhichOneofReturnType__packing: _TypeAlias = _typing.Literal["packing"]  # noqa: Y015
     _WhichOneofArgType__packing: _TypeAlias = _typing.Literal["_packing", b"_packing"]  # noqa: Y015
+    _WhichOneofReturnType__strict: _TypeAlias = _typing.Literal["strict"]  # noqa: Y015
+    _WhichOneofArgType__strict: _TypeAlias = _typing.Literal["_strict", b"_strict"]  # noqa: Y015
     _WhichOneofReturnType__template: _TypeAlias = _typing.Literal["template"]  # noqa: Y015
     _WhichOneofArgType__template: _TypeAlias = _typing.Literal["_template", b"_template"]  # noqa: Y015
     _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
@@ -710,7 +748,11 @@ class Data(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_length) -> _WhichOneofReturnType__max_length | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mixing) -> _WhichOneofReturnType__mixing | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__packing) -> _WhichOneofReturnType__packing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strict) -> _WhichOneofReturnType__strict | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__template) -> _WhichOneofReturnType__template | None: ...
     @_typing.overload
@@ -727,17 +769,57 @@ class DataSource(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     MAX_SAMPLES_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DATASET_INFO_FIELD_NUMBER: _builtins.int
+    NUM_SAMPLES_FIELD_NUMBER: _builtins.int
+    SHUFFLE_FIELD_NUMBER: _builtins.int
+    EVAL_SPLIT_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    SPEAKERS_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Absolute path of a .json, .jsonl, .csv, .parquet or .txt file on the daemon's host, below an allowed data root. Required."""
+    """Absolute path on the daemon's host, below an allowed data root, of a file: .json, .jsonl, .csv or .txt, each also with .gz or
+    .zst, .parquet or .arrow; of a folder with such files of one kind; or a pattern with *, ? and [ ] that such files fit. At most
+    1000 files. Or the URL of a file, where the host's configuration allows it. Required without `dataset_info`.
+    """
     format: Global___Format.ValueType
     """Default: told from the first row's columns; the preparation report says what was decided."""
     weight: _builtins.float
-    """How many times the source's rows are seen in an epoch; 0.5 takes half of them, 2 all of them twice. Default: 1. Over 0, at most 100."""
+    """How many times the source's rows are seen in an epoch; 0.5 takes half of them, 2 all of them twice. Where sources are
+    interleaved: how often it is drawn, beside the others' weights. Default: 1. Over 0, at most 100.
+    """
     max_samples: _builtins.int
     """At most this many rows, the first ones. Default: all. At least 1."""
+    name: _builtins.str
+    """Of an evaluation set in metrics and reports; with `dataset_info` the name of the data set there. Each name once among the
+    evaluation sources. 1 to 63 characters. Default: the source's place, from 0.
+    """
+    dataset_info: _builtins.str
+    """Absolute path of a LLaMA-Factory dataset_info.json, whose entry `name` says path, format, columns, speakers and num_samples:
+    these are refused beside it. Below an allowed data root.
+    """
+    num_samples: _builtins.int
+    """Exactly this many rows, drawn by the seed; more than there are: all, and others again. Default: all. At least 1. Refused
+    together with `shuffle`.
+    """
+    shuffle: _builtins.bool
+    """`max_samples` takes rows drawn by the seed, not the first ones. Default: false. Refused without `max_samples`."""
+    eval_split: _builtins.float
+    """Share of this training source's rows held back for evaluation. 0 <= x < 1. Default: data.eval_split. Refused for evaluation
+    sources and together with data.eval.
+    """
     @_builtins.property
     def columns(self) -> Global___Columns:
         """Names of the file's columns where they differ from the format's."""
+
+    @_builtins.property
+    def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Every file that `path` means, without links. Set by the daemon, refused in a spec."""
+
+    @_builtins.property
+    def speakers(self) -> Global___Speakers:
+        """Names of who speaks, in turns. Given: no other name is known. Default: human, user; gpt, assistant; system, developer;
+        tool, observation; function_call.
+        """
 
     def __init__(
         self,
@@ -747,25 +829,106 @@ class DataSource(_message.Message):
         columns: Global___Columns | None = ...,
         weight: _builtins.float | None = ...,
         max_samples: _builtins.int | None = ...,
+        name: _builtins.str | None = ...,
+        dataset_info: _builtins.str | None = ...,
+        num_samples: _builtins.int | None = ...,
+        shuffle: _builtins.bool | None = ...,
+        eval_split: _builtins.float | None = ...,
+        files: _abc.Iterable[_builtins.str] | None = ...,
+        speakers: Global___Speakers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_format", b"_format", "_max_samples", b"_max_samples", "_weight", b"_weight", "columns", b"columns", "format", b"format", "max_samples", b"max_samples", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dataset_info", b"_dataset_info", "_eval_split", b"_eval_split", "_format", b"_format", "_max_samples", b"_max_samples", "_name", b"_name", "_num_samples", b"_num_samples", "_shuffle", b"_shuffle", "_weight", b"_weight", "columns", b"columns", "dataset_info", b"dataset_info", "eval_split", b"eval_split", "format", b"format", "max_samples", b"max_samples", "name", b"name", "num_samples", b"num_samples", "shuffle", b"shuffle", "speakers", b"speakers", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_format", b"_format", "_max_samples", b"_max_samples", "_weight", b"_weight", "columns", b"columns", "format", b"format", "max_samples", b"max_samples", "path", b"path", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dataset_info", b"_dataset_info", "_eval_split", b"_eval_split", "_format", b"_format", "_max_samples", b"_max_samples", "_name", b"_name", "_num_samples", b"_num_samples", "_shuffle", b"_shuffle", "_weight", b"_weight", "columns", b"columns", "dataset_info", b"dataset_info", "eval_split", b"eval_split", "files", b"files", "format", b"format", "max_samples", b"max_samples", "name", b"name", "num_samples", b"num_samples", "path", b"path", "shuffle", b"shuffle", "speakers", b"speakers", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dataset_info: _TypeAlias = _typing.Literal["dataset_info"]  # noqa: Y015
+    _WhichOneofArgType__dataset_info: _TypeAlias = _typing.Literal["_dataset_info", b"_dataset_info"]  # noqa: Y015
+    _WhichOneofReturnType__eval_split: _TypeAlias = _typing.Literal["eval_split"]  # noqa: Y015
+    _WhichOneofArgType__eval_split: _TypeAlias = _typing.Literal["_eval_split", b"_eval_split"]  # noqa: Y015
     _WhichOneofReturnType__format: _TypeAlias = _typing.Literal["format"]  # noqa: Y015
     _WhichOneofArgType__format: _TypeAlias = _typing.Literal["_format", b"_format"]  # noqa: Y015
     _WhichOneofReturnType__max_samples: _TypeAlias = _typing.Literal["max_samples"]  # noqa: Y015
     _WhichOneofArgType__max_samples: _TypeAlias = _typing.Literal["_max_samples", b"_max_samples"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__num_samples: _TypeAlias = _typing.Literal["num_samples"]  # noqa: Y015
+    _WhichOneofArgType__num_samples: _TypeAlias = _typing.Literal["_num_samples", b"_num_samples"]  # noqa: Y015
+    _WhichOneofReturnType__shuffle: _TypeAlias = _typing.Literal["shuffle"]  # noqa: Y015
+    _WhichOneofArgType__shuffle: _TypeAlias = _typing.Literal["_shuffle", b"_shuffle"]  # noqa: Y015
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dataset_info) -> _WhichOneofReturnType__dataset_info | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__eval_split) -> _WhichOneofReturnType__eval_split | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__format) -> _WhichOneofReturnType__format | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_samples) -> _WhichOneofReturnType__max_samples | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__num_samples) -> _WhichOneofReturnType__num_samples | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shuffle) -> _WhichOneofReturnType__shuffle | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___DataSource: _TypeAlias = DataSource  # noqa: Y015
+
+@_typing.final
+class Speakers(_message.Message):
+    """What a file calls those who speak in a conversation. Unset: nobody is called so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    ASSISTANT_FIELD_NUMBER: _builtins.int
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    FUNCTION_CALL_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    assistant: _builtins.str
+    system: _builtins.str
+    tool: _builtins.str
+    """Who answers a function call."""
+    function_call: _builtins.str
+    """The assistant, where it calls a function."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str | None = ...,
+        assistant: _builtins.str | None = ...,
+        system: _builtins.str | None = ...,
+        tool: _builtins.str | None = ...,
+        function_call: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_assistant", b"_assistant", "_function_call", b"_function_call", "_system", b"_system", "_tool", b"_tool", "_user", b"_user", "assistant", b"assistant", "function_call", b"function_call", "system", b"system", "tool", b"tool", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assistant", b"_assistant", "_function_call", b"_function_call", "_system", b"_system", "_tool", b"_tool", "_user", b"_user", "assistant", b"assistant", "function_call", b"function_call", "system", b"system", "tool", b"tool", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__assistant: _TypeAlias = _typing.Literal["assistant"]  # noqa: Y015
+    _WhichOneofArgType__assistant: _TypeAlias = _typing.Literal["_assistant", b"_assistant"]  # noqa: Y015
+    _WhichOneofReturnType__function_call: _TypeAlias = _typing.Literal["function_call"]  # noqa: Y015
+    _WhichOneofArgType__function_call: _TypeAlias = _typing.Literal["_function_call", b"_function_call"]  # noqa: Y015
+    _WhichOneofReturnType__system: _TypeAlias = _typing.Literal["system"]  # noqa: Y015
+    _WhichOneofArgType__system: _TypeAlias = _typing.Literal["_system", b"_system"]  # noqa: Y015
+    _WhichOneofReturnType__tool: _TypeAlias = _typing.Literal["tool"]  # noqa: Y015
+    _WhichOneofArgType__tool: _TypeAlias = _typing.Literal["_tool", b"_tool"]  # noqa: Y015
+    _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
+    _WhichOneofArgType__user: _TypeAlias = _typing.Literal["_user", b"_user"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__assistant) -> _WhichOneofReturnType__assistant | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__function_call) -> _WhichOneofReturnType__function_call | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__system) -> _WhichOneofReturnType__system | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tool) -> _WhichOneofReturnType__tool | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
+
+Global___Speakers: _TypeAlias = Speakers  # noqa: Y015
 
 @_typing.final
 class Columns(_message.Message):
@@ -787,6 +950,7 @@ class Columns(_message.Message):
     CHOSEN_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
+    ONLY_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
     instruction: _builtins.str
     input: _builtins.str
@@ -804,6 +968,8 @@ class Columns(_message.Message):
     chosen: _builtins.str
     rejected: _builtins.str
     label: _builtins.str
+    only: _builtins.bool
+    """No column is read but those named here, whatever the file has. Default: false."""
     tools: _builtins.str
     """The functions that a conversation may call, declared as a list or as JSON: `tools`."""
     def __init__(
@@ -823,11 +989,12 @@ class Columns(_message.Message):
         chosen: _builtins.str | None = ...,
         rejected: _builtins.str | None = ...,
         label: _builtins.str | None = ...,
+        only: _builtins.bool | None = ...,
         tools: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "_tools", b"_tools", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text", "tools", b"tools"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_only", b"_only", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "_tools", b"_tools", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "only", b"only", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text", "tools", b"tools"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "_tools", b"_tools", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_only", b"_only", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "_tools", b"_tools", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "only", b"only", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__chosen: _TypeAlias = _typing.Literal["chosen"]  # noqa: Y015
     _WhichOneofArgType__chosen: _TypeAlias = _typing.Literal["_chosen", b"_chosen"]  # noqa: Y015
@@ -845,6 +1012,8 @@ class Columns(_message.Message):
     _WhichOneofArgType__label: _TypeAlias = _typing.Literal["_label", b"_label"]  # noqa: Y015
     _WhichOneofReturnType__messages: _TypeAlias = _typing.Literal["messages"]  # noqa: Y015
     _WhichOneofArgType__messages: _TypeAlias = _typing.Literal["_messages", b"_messages"]  # noqa: Y015
+    _WhichOneofReturnType__only: _TypeAlias = _typing.Literal["only"]  # noqa: Y015
+    _WhichOneofArgType__only: _TypeAlias = _typing.Literal["_only", b"_only"]  # noqa: Y015
     _WhichOneofReturnType__output: _TypeAlias = _typing.Literal["output"]  # noqa: Y015
     _WhichOneofArgType__output: _TypeAlias = _typing.Literal["_output", b"_output"]  # noqa: Y015
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
@@ -875,6 +1044,8 @@ class Columns(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__label) -> _WhichOneofReturnType__label | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__messages) -> _WhichOneofReturnType__messages | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__only) -> _WhichOneofReturnType__only | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output) -> _WhichOneofReturnType__output | None: ...
     @_typing.overload
