@@ -7,6 +7,7 @@ import is reported only because the frame of `rank` stands before torch is loade
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 
 from finetuned.trainer.v1 import trainer_pb2
@@ -20,17 +21,28 @@ def main() -> None:
     rank.run(body)
 
 
+# What TRL and transformers import where it is installed, whatever `report_to` says: a second or more, threads, telemetry.
+_TRACKERS = ("wandb", "mlflow", "trackio", "tensorboard", "swanlab", "comet_ml")
+
+
 def body(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankResult:
     """Sets the process up, loads the training stack, trains. Raises what `failure.classify` understands."""
     report.phase(event_pb2.PHASE_LOADING_MODEL)
     set_environment(bootstrap)
     # These tell the authors of libraries about each other; a job's log is read by its owner.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    hide_trackers()
     from fttrain.machine import told_as_too_little
     from fttrain.recipe import train
 
     with told_as_too_little(bootstrap):
         return train(bootstrap, report)
+
+
+def hide_trackers() -> None:
+    """Keeps trackers out of a training: they read its journal, from a process of their own."""
+    # None makes an import fail, and importlib.util.find_spec find nothing.
+    sys.modules.update(dict.fromkeys(_TRACKERS))  # type: ignore[arg-type]
 
 
 def set_environment(bootstrap: trainer_pb2.Bootstrap) -> None:

@@ -11,11 +11,13 @@ from tests.support import training
 from tests.support.models import smol_nano
 
 from fttrain.rank import stops
+from fttrain.train import hide_trackers
 
 __all__ = ["smol_nano"]
 
 # Read when the libraries are imported, as in a rank.
 os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false", TRL_EXPERIMENTAL_SILENCE="1")
+hide_trackers()
 
 
 @pytest.fixture(scope="session")
