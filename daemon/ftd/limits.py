@@ -23,6 +23,12 @@ ADAM_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adamw_8bit", "paged_adam
 OPTIMIZERS = (*ADAM_OPTIMIZERS, "adafactor", "sgd")
 SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt", "polynomial")
 ALL_LINEAR = "all-linear"
+# Names of chat templates, as files of the preparation have them.
+TEMPLATES = (
+    *("alpaca", "chatml", "cohere", "deepseek", "deepseek3", "deepseekr1", "default", "empty", "falcon", "gemma"),
+    *("gemma2", "gemma3", "granite3", "intern2", "llama2", "llama3", "llama4", "mistral", "mistral_small", "openchat"),
+    *("phi", "phi4", "phi4_mini", "qwen", "qwen3", "qwen3_nothink", "smollm", "solar", "vicuna", "yi", "zephyr"),
+)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
@@ -124,6 +130,9 @@ RULES: dict[str, Rule] = {
     **{f"training.data.{split}[].{name}": rule for split in ("train", "eval") for name, rule in _SOURCE.items()},
     "training.data.eval_split": SHARE,
     "training.data.chat_template_path": ABSOLUTE_PATH,
+    "training.data.template": Rule(f"one of {', '.join(TEMPLATES)}", lambda x: x in TEMPLATES),
+    "training.data.default_system": Rule("a text that is not empty", lambda x: bool(x.strip())),
+    "training.sft.roles": Rule("different roles", lambda x: len(set(x)) == len(x)),
     "training.data.max_length": Rule("at least 8", lambda x: x >= 8),
     **{f"training.{stage}.beta": OVER_ZERO for stage in ("dpo", "kto", "orpo", "cpo")},
     **{f"training.{stage}.label_smoothing": SMOOTHING for stage in ("dpo", "cpo")},
@@ -157,6 +166,7 @@ RULES: dict[str, Rule] = {
     "training.checkpoints.every_steps": AT_LEAST_ONE,
     "training.checkpoints.keep": AT_LEAST_ONE,
     "training.output.path": ABSOLUTE_PATH,
+    "training.output.max_shard_bytes": Rule("at least 1048576, a MiB", lambda x: x >= 2**20),
     "training.resources.gpus": AT_LEAST_ONE,
     "training.resources.memory_bytes": OVER_ZERO,
     "training.resources.gpu_uuids": Rule("different UUIDs of GPUs", _different),

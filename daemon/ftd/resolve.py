@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftd.datasets import Data, DataSource, LongRows
+from ftd.datasets import Data, DataSource, LongRows, Thinking
 from ftd.limits import ADAM_OPTIMIZERS, ALL_LINEAR
 from ftd.methods import Freeze, Full, Lora, Method, Qlora, QuantType
 from ftd.models import ModelInfo
@@ -34,6 +34,7 @@ from ftd.spec import (
 from ftd.stages import Cpo, CpoLoss, Dpo, DpoLoss, Kto, Orpo, Pretrain, Reward, Sft, Stage, TrainOn, WeightedDpoLoss
 from ftd.validate.data import PACKED_STAGES, source_format
 from ftd.validate.evaluation import LOSS, evaluates, figures
+from ftd.validate.outputs import is_whole_model
 from ftd.validate.running import NO_WARMUP_SCHEDULE
 from ftd.validate.stages import SMOOTHED_CPO_LOSSES, SMOOTHED_LOSSES, smallest_micro_batch
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 MAX_LENGTH = 2048
 TRAINABLE_LAYERS = 2
 SEQUENCES_PER_UPDATE = 8
+SHARD_BYTES = 5 * 2**30
 
 
 def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None) -> TrainingSpec:
@@ -56,17 +58,18 @@ def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None)
     stage = _stage(training.stage or Sft())
     method = _method(training.method or Lora(), model)
     batch = _batch(training.batch, stage, training.resources)
+    base = _model(training.model, method, device, model)
     return replace(
         training,
-        model=_model(training.model, method, device, model),
+        model=base,
         data=_data(training.data, stage, model),
         optimizer=_optimizer(training.optimizer, stage, method),
         schedule=_schedule(training.schedule),
         batch=batch,
-        compute=_compute(training.compute, device),
+        compute=_compute(training.compute, device, base.attention, model),
         evaluation=_evaluation(training, batch),
         checkpoints=_checkpoints(training),
-        output=_with(training.output, Output(weights=OutputWeights.LAST)),
+        output=_output(training, base),
         stage=stage,
         method=method,
         resources=_resources(training.resources, device),
@@ -95,6 +98,7 @@ def _data(data: Data, stage: Stage, model: ModelInfo | None) -> Data:
         eval_split=0.0,
         max_length=longest,
         long_rows=LongRows.TRUNCATE,
+        thinking=None if isinstance(stage, Pretrain) else Thinking.TEMPLATE,
         packing=isinstance(stage, Pretrain),
     )
     data = replace(_with(data, defaults), train=_sources(data.train), eval=_sources(data.eval))
@@ -110,7 +114,7 @@ def _sources(sources: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
 def _stage(stage: Stage) -> Stage:
     match stage:
         case Sft():
-            return _with(stage, Sft(train_on=TrainOn.ASSISTANT))
+            return _sft(stage)
         case Pretrain():
             return stage
         case Dpo():
@@ -123,6 +127,12 @@ def _stage(stage: Stage) -> Stage:
             return _with(stage, Orpo(beta=0.1))
         case Cpo():
             return _cpo(stage)
+
+
+def _sft(stage: Sft) -> Sft:
+    train_on = None if stage.roles else stage.train_on or TrainOn.ASSISTANT
+    thinking = None if train_on is TrainOn.ALL else stage.train_on_thinking is not False
+    return replace(stage, train_on=train_on, train_on_thinking=thinking)
 
 
 def _dpo(stage: Dpo) -> Dpo:
@@ -198,9 +208,14 @@ def _batch(batch: Batch, stage: Stage, resources: Resources) -> Batch:
     return _with(batch, Batch(micro_batch=micro, global_batch=SEQUENCES_PER_UPDATE * (resources.gpus or 1) * micro))
 
 
-def _compute(compute: Compute, device: DeviceKind) -> Compute:
+def _compute(compute: Compute, device: DeviceKind, attention: Attention | None, model: ModelInfo | None) -> Compute:
     gpu = device is DeviceKind.GPU
-    return _with(compute, Compute(precision=Dtype.BF16 if gpu else Dtype.FP32, gradient_checkpointing=gpu))
+    defaults = Compute(
+        precision=Dtype.BF16 if gpu else Dtype.FP32,
+        gradient_checkpointing=gpu,
+        padding_free=attention is not Attention.EAGER and not (model and model.needs_padding),
+    )
+    return _with(compute, defaults)
 
 
 def _evaluation(training: TrainingSpec, batch: Batch) -> Evaluation:
@@ -221,6 +236,19 @@ def _evaluation(training: TrainingSpec, batch: Batch) -> Evaluation:
 def _checkpoints(training: TrainingSpec) -> Checkpoints:
     from_best = training.output.weights is OutputWeights.BEST if evaluates(training) else None
     return _with(training.checkpoints, Checkpoints(cadence=Cadence.EPOCH, keep=2, keep_best=from_best))
+
+
+def _output(training: TrainingSpec, base: Model) -> Output:
+    output = training.output
+    whole = is_whole_model(training)
+    defaults = Output(
+        weights=OutputWeights.LAST,
+        merge=None if isinstance(training.method, Full | Freeze) else False,
+        dtype=base.dtype if whole else None,
+        max_shard_bytes=SHARD_BYTES if whole else None,
+        ollama=False if output.gguf else None,
+    )
+    return _with(output, defaults)
 
 
 def _resources(resources: Resources, device: DeviceKind) -> Resources:

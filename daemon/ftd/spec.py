@@ -48,6 +48,15 @@ class OutputWeights(StrEnum):
     BEST = auto()
 
 
+class GgufType(StrEnum):
+    """Number format of the weights in a GGUF file."""
+
+    F32 = auto()
+    F16 = auto()
+    BF16 = auto()
+    Q8_0 = auto()
+
+
 class DeviceKind(StrEnum):
     """Kind of device."""
 
@@ -128,6 +137,7 @@ class Compute:
 
     precision: Dtype | None = None
     gradient_checkpointing: bool | None = None
+    padding_free: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +169,11 @@ class Output:
 
     path: str | None = None
     weights: OutputWeights | None = None
+    merge: bool | None = None
+    dtype: Dtype | None = None
+    max_shard_bytes: int | None = None
+    gguf: tuple[GgufType, ...] = ()
+    ollama: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

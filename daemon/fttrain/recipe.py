@@ -15,12 +15,13 @@ from transformers import PrinterCallback, TrainerState
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
-from fttrain import checkpoints, machine, methods, output, stages, trial
+from fttrain import checkpoints, machine, methods, output, stages, trainer_log, trial
 from fttrain.callbacks import Metrics, Sealing, Stopping
 from fttrain.model import load_model, load_tokenizer
 from fttrain.rank import attempt_folder, number, stops
 from fttrain.report import Report
 from fttrain.rows import Rows
+from fttrain.trainer_log import TrainerLog
 
 
 def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankResult:
@@ -36,6 +37,7 @@ def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankR
     if stops.asked:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
+    report.follow(TrainerLog(Path(bootstrap.run_directory) / trainer_log.NAME).take)
     with measured(report):
         run_loop(trainer, resume)
     if stopping.stopped or not is_complete(trainer, trainer.state):

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 from finetuned.v1 import data_report_pb2, event_pb2
 from fttrain.journal import JournalWriter
+
+Follower = Callable[[event_pb2.TrainingEvent], None]
 
 
 class Report:
@@ -30,6 +33,11 @@ class Report:
         self.last_checkpoint = ""
         self.peak_memory_bytes = 0
         self._step_seconds: list[float] = []
+        self._followers: list[Follower] = []
+
+    def follow(self, follower: Follower) -> None:
+        """Hands every event that is written to `follower` as well, from here on."""
+        self._followers.append(follower)
 
     @property
     def step_seconds(self) -> float:
@@ -74,3 +82,5 @@ class Report:
         event = event_pb2.TrainingEvent(attempt=self._attempt, **kind)
         event.time.FromNanoseconds(time.time_ns())
         self._journal.append(event)
+        for follower in self._followers:
+            follower(event)

@@ -11,10 +11,18 @@ from collections.abc import Iterator
 from ftd.errors import Violation
 from ftd.limits import broken_limits
 from ftd.spec import DeviceKind, JobSpec
-from ftd.validate import data, evaluation, methods, running, stages, weights
+from ftd.validate import data, evaluation, methods, outputs, running, stages, weights
 
 MOST_DEPENDENCIES = 32
-_RULES = (*weights.RULES, *running.RULES, *evaluation.RULES, *data.RULES, *stages.RULES, *methods.RULES)
+_RULES = (
+    *weights.RULES,
+    *running.RULES,
+    *evaluation.RULES,
+    *outputs.RULES,
+    *data.RULES,
+    *stages.RULES,
+    *methods.RULES,
+)
 
 
 def check(spec: JobSpec, device: DeviceKind) -> list[Violation]:

@@ -20,9 +20,9 @@ STAGE_FORMATS: dict[type[Stage], tuple[Format, ...]] = {
     Cpo: (Format.PREFERENCE,),
 }
 FORMAT_COLUMNS: dict[Format, tuple[str, ...]] = {
-    Format.ALPACA: ("instruction", "input", "output", "system", "history"),
-    Format.SHAREGPT: ("messages", "role", "content", "system"),
-    Format.MESSAGES: ("messages", "role", "content", "system"),
+    Format.ALPACA: ("instruction", "input", "output", "system", "history", "tools"),
+    Format.SHAREGPT: ("messages", "role", "content", "system", "tools"),
+    Format.MESSAGES: ("messages", "role", "content", "system", "tools"),
     Format.PROMPT_COMPLETION: ("prompt", "completion"),
     Format.TEXT: ("text",),
     Format.PREFERENCE: (
@@ -36,6 +36,7 @@ FORMAT_COLUMNS: dict[Format, tuple[str, ...]] = {
         "content",
         "chosen",
         "rejected",
+        "tools",
     ),
     Format.KTO: (
         "label",
@@ -49,9 +50,11 @@ FORMAT_COLUMNS: dict[Format, tuple[str, ...]] = {
         "history",
         "role",
         "content",
+        "tools",
     ),
 }
 PACKED_STAGES = (Sft, Pretrain)
+_OF_CONVERSATIONS = ("chat_template_path", "template", "default_system", "enable_thinking", "thinking")
 
 
 def has_evaluation_data(training: TrainingSpec) -> bool:
@@ -74,8 +77,11 @@ def _data(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     if data.packing and not isinstance(stage, PACKED_STAGES):
         name = choice_name(stage)
         yield "data.packing", f"is on, but the rows of {name} cannot be packed; leave it out with {name}"
-    if data.chat_template_path is not None and isinstance(training.stage, Pretrain):
-        yield "data.chat_template_path", "is given, but pretrain renders no conversations; leave it out"
+    if data.template is not None and data.chat_template_path is not None:
+        yield "data.template", "stands beside data.chat_template_path; accepted is one of the two"
+    for name in _OF_CONVERSATIONS if isinstance(stage, Pretrain) else ():
+        if getattr(data, name) is not None:
+            yield f"data.{name}", "is given, but pretrain renders no conversations; leave it out"
 
 
 def _sources(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ftd.spec import Cadence, DeviceKind, TrainingSpec
+from ftd.spec import Attention, Cadence, DeviceKind, TrainingSpec
 from ftd.stages import Sft
 from ftd.validate.problems import Problem, Rule
 from ftd.validate.stages import smallest_micro_batch
@@ -70,4 +70,9 @@ def _resources(training: TrainingSpec, device: DeviceKind) -> Iterator[Problem]:
         yield "resources.gpu_uuids", f"{found}; accepted is one for each"
 
 
-RULES: tuple[Rule, ...] = (_schedule, _batch, _cadences, _resources)
+def _padding(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    if training.compute.padding_free and training.model.attention is Attention.EAGER:
+        yield "compute.padding_free", "is on, but eager attention needs padding; accepted with sdpa or flash_attention_2"
+
+
+RULES: tuple[Rule, ...] = (_schedule, _batch, _padding, _cadences, _resources)

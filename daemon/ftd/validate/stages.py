@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftd.spec import DeviceKind, TrainingSpec
-from ftd.stages import Cpo, CpoLoss, Dpo, DpoLoss, Kto, Stage
+from ftd.stages import Cpo, CpoLoss, Dpo, DpoLoss, Kto, Sft, Stage, TrainOn
 from ftd.validate.problems import Problem, Rule, listed
 
 SMOOTHED_LOSSES = (DpoLoss.ROBUST, DpoLoss.EXO_PAIR, DpoLoss.AOT, DpoLoss.AOT_UNPAIRED)
@@ -19,10 +19,19 @@ def smallest_micro_batch(stage: Stage) -> int:
 
 def _stage(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     match training.stage:
+        case Sft():
+            yield from _sft(training.stage)
         case Dpo():
             yield from _dpo(training.stage)
         case Cpo():
             yield from _cpo(training.stage)
+
+
+def _sft(stage: Sft) -> Iterator[Problem]:
+    if stage.roles and stage.train_on is not None:
+        yield "sft.roles", "stands beside sft.train_on; accepted is one of the two"
+    if stage.train_on_thinking is False and stage.train_on is TrainOn.ALL:
+        yield "sft.train_on_thinking", "is false, but train_on is all; accepted with assistant or last_assistant"
 
 
 def _dpo(stage: Dpo) -> Iterator[Problem]:

@@ -348,6 +348,30 @@ CADENCE_STEPS: Cadence.ValueType  # 2
 CADENCE_EPOCH: Cadence.ValueType  # 3
 Global___Cadence: _TypeAlias = Cadence  # noqa: Y015
 
+class _GgufType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GgufTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GgufType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GGUF_TYPE_UNSPECIFIED: _GgufType.ValueType  # 0
+    GGUF_TYPE_F32: _GgufType.ValueType  # 1
+    GGUF_TYPE_F16: _GgufType.ValueType  # 2
+    GGUF_TYPE_BF16: _GgufType.ValueType  # 3
+    GGUF_TYPE_Q8_0: _GgufType.ValueType  # 4
+    """8 bits, with a scale for each 32 weights."""
+
+class GgufType(_GgufType, metaclass=_GgufTypeEnumTypeWrapper):
+    """Number format of the weights in a GGUF file; its norms and biases are always fp32."""
+
+GGUF_TYPE_UNSPECIFIED: GgufType.ValueType  # 0
+GGUF_TYPE_F32: GgufType.ValueType  # 1
+GGUF_TYPE_F16: GgufType.ValueType  # 2
+GGUF_TYPE_BF16: GgufType.ValueType  # 3
+GGUF_TYPE_Q8_0: GgufType.ValueType  # 4
+"""8 bits, with a scale for each 32 weights."""
+Global___GgufType: _TypeAlias = GgufType  # noqa: Y015
+
 class _OutputWeights:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1695,26 +1719,36 @@ class Compute(_message.Message):
 
     PRECISION_FIELD_NUMBER: _builtins.int
     GRADIENT_CHECKPOINTING_FIELD_NUMBER: _builtins.int
+    PADDING_FREE_FIELD_NUMBER: _builtins.int
     precision: Global___Dtype.ValueType
     """Format of the arithmetic. Default: bf16 on a GPU, fp32 on a CPU. fp16 is refused on CPUs."""
     gradient_checkpointing: _builtins.bool
     """Recompute activations in the backward pass: less memory, about a third more time. Default: true on a GPU, false on a CPU."""
+    padding_free: _builtins.bool
+    """Rows of a batch run end to end, without padding, and none sees another; what both answers of a pair begin with runs
+    once. The losses are the same. Default: true where the model's attention can be told where rows end. Refused with eager attention.
+    """
     def __init__(
         self,
         *,
         precision: Global___Dtype.ValueType | None = ...,
         gradient_checkpointing: _builtins.bool | None = ...,
+        padding_free: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing", "_precision", b"_precision", "gradient_checkpointing", b"gradient_checkpointing", "precision", b"precision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing", "_padding_free", b"_padding_free", "_precision", b"_precision", "gradient_checkpointing", b"gradient_checkpointing", "padding_free", b"padding_free", "precision", b"precision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing", "_precision", b"_precision", "gradient_checkpointing", b"gradient_checkpointing", "precision", b"precision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing", "_padding_free", b"_padding_free", "_precision", b"_precision", "gradient_checkpointing", b"gradient_checkpointing", "padding_free", b"padding_free", "precision", b"precision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__gradient_checkpointing: _TypeAlias = _typing.Literal["gradient_checkpointing"]  # noqa: Y015
     _WhichOneofArgType__gradient_checkpointing: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing"]  # noqa: Y015
+    _WhichOneofReturnType__padding_free: _TypeAlias = _typing.Literal["padding_free"]  # noqa: Y015
+    _WhichOneofArgType__padding_free: _TypeAlias = _typing.Literal["_padding_free", b"_padding_free"]  # noqa: Y015
     _WhichOneofReturnType__precision: _TypeAlias = _typing.Literal["precision"]  # noqa: Y015
     _WhichOneofArgType__precision: _TypeAlias = _typing.Literal["_precision", b"_precision"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gradient_checkpointing) -> _WhichOneofReturnType__gradient_checkpointing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__padding_free) -> _WhichOneofReturnType__padding_free | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__precision) -> _WhichOneofReturnType__precision | None: ...
 
@@ -1850,24 +1884,66 @@ class Output(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
+    MERGE_FIELD_NUMBER: _builtins.int
+    DTYPE_FIELD_NUMBER: _builtins.int
+    MAX_SHARD_BYTES_FIELD_NUMBER: _builtins.int
+    GGUF_FIELD_NUMBER: _builtins.int
+    OLLAMA_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Absolute path of the folder to create, below an allowed output root. Refused if it exists. Default: `output` in the job's run directory."""
     weights: Global___OutputWeights.ValueType
     """Whose weights the output has. Default: last. Refused for best if nothing is evaluated, or checkpoints.keep_best is off."""
+    merge: _builtins.bool
+    """Makes a whole model of the adapter and its base; the adapter is beside it, in `adapter`. The weights of a base that was quantised
+    are those the adapter was trained on, dequantised. Default: false. Refused for full and freeze, whose output is a whole model.
+    """
+    dtype: Global___Dtype.ValueType
+    """Format of a whole model's weights. Default: model.dtype. Refused where the output is an adapter only."""
+    max_shard_bytes: _builtins.int
+    """Largest weights file of a whole model, in bytes; a larger model is split. Default: 5 GiB. At least 1 MiB. Refused as dtype."""
+    ollama: _builtins.bool
+    """Writes an Ollama Modelfile for the first GGUF file. Default: false. Refused without `gguf`."""
+    @_builtins.property
+    def gguf(self) -> _containers.RepeatedScalarFieldContainer[Global___GgufType.ValueType]:
+        """GGUF files to write of a whole model, one for each format. Default: none. Refused for an adapter only, a reward model, and a model
+        type that GGUF files are not written of.
+        """
+
     def __init__(
         self,
         *,
         path: _builtins.str | None = ...,
         weights: Global___OutputWeights.ValueType | None = ...,
+        merge: _builtins.bool | None = ...,
+        dtype: Global___Dtype.ValueType | None = ...,
+        max_shard_bytes: _builtins.int | None = ...,
+        gguf: _abc.Iterable[Global___GgufType.ValueType] | None = ...,
+        ollama: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_path", b"_path", "_weights", b"_weights", "path", b"path", "weights", b"weights"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dtype", b"_dtype", "_max_shard_bytes", b"_max_shard_bytes", "_merge", b"_merge", "_ollama", b"_ollama", "_path", b"_path", "_weights", b"_weights", "dtype", b"dtype", "max_shard_bytes", b"max_shard_bytes", "merge", b"merge", "ollama", b"ollama", "path", b"path", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_path", b"_path", "_weights", b"_weights", "path", b"path", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dtype", b"_dtype", "_max_shard_bytes", b"_max_shard_bytes", "_merge", b"_merge", "_ollama", b"_ollama", "_path", b"_path", "_weights", b"_weights", "dtype", b"dtype", "gguf", b"gguf", "max_shard_bytes", b"max_shard_bytes", "merge", b"merge", "ollama", b"ollama", "path", b"path", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dtype: _TypeAlias = _typing.Literal["dtype"]  # noqa: Y015
+    _WhichOneofArgType__dtype: _TypeAlias = _typing.Literal["_dtype", b"_dtype"]  # noqa: Y015
+    _WhichOneofReturnType__max_shard_bytes: _TypeAlias = _typing.Literal["max_shard_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_shard_bytes: _TypeAlias = _typing.Literal["_max_shard_bytes", b"_max_shard_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__merge: _TypeAlias = _typing.Literal["merge"]  # noqa: Y015
+    _WhichOneofArgType__merge: _TypeAlias = _typing.Literal["_merge", b"_merge"]  # noqa: Y015
+    _WhichOneofReturnType__ollama: _TypeAlias = _typing.Literal["ollama"]  # noqa: Y015
+    _WhichOneofArgType__ollama: _TypeAlias = _typing.Literal["_ollama", b"_ollama"]  # noqa: Y015
     _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
     _WhichOneofArgType__path: _TypeAlias = _typing.Literal["_path", b"_path"]  # noqa: Y015
     _WhichOneofReturnType__weights: _TypeAlias = _typing.Literal["weights"]  # noqa: Y015
     _WhichOneofArgType__weights: _TypeAlias = _typing.Literal["_weights", b"_weights"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dtype) -> _WhichOneofReturnType__dtype | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_shard_bytes) -> _WhichOneofReturnType__max_shard_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__merge) -> _WhichOneofReturnType__merge | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ollama) -> _WhichOneofReturnType__ollama | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__path) -> _WhichOneofReturnType__path | None: ...
     @_typing.overload
