@@ -188,6 +188,7 @@ def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
         optimizer=training.optimizer.name or "",
         attention=str(training.model.attention),
         packed=bool(training.data.packing),
+        padding_free=bool(training.compute.padding_free),
         loss="logits" if at_once else "tiled",
         logit_bytes=_logit_bytes(autocast or weight_bytes == 4) if at_once else 0,
         eval_micro_batch=training.evaluation.micro_batch or micro_batch if evaluates else 0,

@@ -24,6 +24,7 @@ _CONFIG = "config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _INDEX = "model.safetensors.index.json"
 _TEMPLATE = "chat_template.jinja"
+_ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 # Any one of them is a vocabulary that transformers can build a tokenizer from.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 # Decoders that transformers has no scaled_dot_product_attention for; a test compares the list with the library.
@@ -34,6 +35,17 @@ WITHOUT_SDPA = frozenset(
         *("vaultgemma", "xglm"),
     }
 )
+# Models whose attention cannot be told where rows end, and so must have padding; the same test compares.
+WITH_PADDING = frozenset(
+    {
+        *("axk2", "bailing_hybrid", "bamba", "bart", "biogpt", "blenderbot", "blenderbot-small", "blt"),
+        *("deepseek_v32", "doge", "dots3_note", "dots3_note_text", "falcon", "falcon_h1", "gemma3", "gemma4"),
+        *("gemma4_unified", "glm_moe_dsa", "inkling_text", "jamba", "kimi_linear", "lara_mini", "llama4"),
+        *("llama4_text", "marian", "mbart", "minimax_m3_vl_text", "mllama", "musicgen", "musicgen_melody"),
+        *("nemotron_h", "olmo_hybrid", "pegasus", "plbart", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text"),
+        *("qwen3_5_text", "qwen3_next", "qwen4_exp", "qwen4_exp_text", "stablelm", "whisper", "zamba", "zamba2"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +54,8 @@ class HostPolicy:
 
     allow_remote_code: bool = False
     allow_hub: bool = False
+    # Beginnings of the URLs that rows may be fetched from.
+    data_urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,12 @@ class ModelInfo:
     def has_sdpa(self) -> bool:
         """Whether PyTorch's attention kernels work for it."""
         return self.config.get("model_type") not in WITHOUT_SDPA
+
+    @property
+    def needs_padding(self) -> bool:
+        """Whether the rows of a batch must be padded to one length."""
+        layers = set(self.config.get("layer_types") or ())
+        return not self.has_sdpa or self.config.get("model_type") in WITH_PADDING or bool(layers - _ATTENTION_LAYERS)
 
     @property
     def max_length(self) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftd.datasets import Data, DataSource, LongRows, Thinking
+from ftd.datasets import Data, DataSource, LongRows, Mixing, Thinking
 from ftd.limits import ADAM_OPTIMIZERS, ALL_LINEAR
 from ftd.methods import Freeze, Full, Lora, Method, Qlora, QuantType
 from ftd.models import ModelInfo
@@ -100,15 +100,19 @@ def _data(data: Data, stage: Stage, model: ModelInfo | None) -> Data:
         long_rows=LongRows.TRUNCATE,
         thinking=None if isinstance(stage, Pretrain) else Thinking.TEMPLATE,
         packing=isinstance(stage, Pretrain),
+        mixing=Mixing.CONCAT,
+        strict=False,
     )
-    data = replace(_with(data, defaults), train=_sources(data.train), eval=_sources(data.eval))
-    if data.eval:
-        data = replace(data, eval_split=None)
+    data = _with(data, defaults)
+    held = None if data.eval else data.eval_split
+    data = replace(data, train=_sources(data.train, held), eval=_sources(data.eval, None), eval_split=held)
     return data if isinstance(stage, PACKED_STAGES) else replace(data, packing=None)
 
 
-def _sources(sources: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
-    return tuple(_with(source, DataSource(format=source_format(source), weight=1.0)) for source in sources)
+def _sources(sources: tuple[DataSource, ...], eval_split: float | None) -> tuple[DataSource, ...]:
+    return tuple(
+        _with(source, DataSource(format=source_format(source), weight=1.0, eval_split=eval_split)) for source in sources
+    )
 
 
 def _stage(stage: Stage) -> Stage:

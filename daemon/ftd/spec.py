@@ -14,6 +14,7 @@ from enum import StrEnum, auto
 from ftd.datasets import Data
 from ftd.methods import Method
 from ftd.stages import Stage
+from ftd.trackers import Tracker
 from ftd.weights import Resume, Weights
 
 
@@ -238,3 +239,4 @@ class JobSpec:
     deadline: float | None = None
     probe: Probe | None = None
     preemptible: bool | None = None
+    trackers: tuple[Tracker, ...] = ()

@@ -34,6 +34,7 @@ def spec_digest(spec: training_pb2.TrainingSpec) -> str:
     trained.batch.ClearField("micro_batch")
     trained.evaluation.ClearField("micro_batch")
     trained.compute.ClearField("gradient_checkpointing")
+    trained.compute.ClearField("padding_free")
     return hashlib.sha256(trained.SerializeToString(deterministic=True)).hexdigest()
 
 

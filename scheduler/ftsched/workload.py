@@ -44,6 +44,8 @@ class Workload:
     attention: str
     # The rows of a micro-batch are laid end to end, without padding.
     packed: bool = False
+    # Attention runs row by row, and needs no mask to tell them apart.
+    padding_free: bool = False
     eval_micro_batch: int = 0
     adapter_bytes: int = 4
     rank: int = 0
@@ -160,7 +162,8 @@ class Workload:
         if self.attention == "eager" or not family.flash or (self.attention == "sdpa" and not family.sdpa):
             return "eager"
         # Rows of different lengths are padded; packed rows must not see each other; a window hides what is far.
-        masked = self.rows > 1 or self.packed or 0 < shape.window <= self.sequence
+        several = (self.rows > 1 or self.packed) and not self.padding_free
+        masked = several or 0 < shape.window <= self.sequence
         return "masked" if self.attention == "sdpa" and masked else "flash"
 
 

@@ -81,7 +81,7 @@ def test_all_logits_at_once_cost_more_than_a_head_of_one_number() -> None:
 
 
 def test_padding_and_packing_cost_the_fast_attention() -> None:
-    slow = {"compute": Compute(gradient_checkpointing=False)}
+    slow = {"compute": Compute(gradient_checkpointing=False, padding_free=False)}
     packed = Data(packing=True, train=SPEC.data.train)
     assert reserve(**slow, data=packed) > reserve(**slow)
     flash = Model(path="/m", attention=Attention.FLASH_ATTENTION_2)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from finetuned.v1 import data_report_pb2 as _data_report_pb2
 from finetuned.v1 import event_pb2 as _event_pb2
+from finetuned.v1 import tracker_pb2 as _tracker_pb2
 from finetuned.v1 import training_pb2 as _training_pb2
 from finetuned.v1 import weights_pb2 as _weights_pb2
 from google.protobuf import descriptor as _descriptor
@@ -286,6 +287,7 @@ class JobSpec(_message.Message):
     DEADLINE_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
     PREEMPTIBLE_FIELD_NUMBER: _builtins.int
+    TRACKERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 63 of a-z, 0-9, '-', '_', '.'; starts with a letter or digit. Need not be unique. Default: made from the stage, method and model."""
     project: _builtins.str
@@ -330,6 +332,10 @@ class JobSpec(_message.Message):
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """If it has not ended by then it is stopped, keeps its newest checkpoint and fails with DEADLINE_EXCEEDED. Default: none."""
 
+    @_builtins.property
+    def trackers(self) -> _containers.RepeatedCompositeFieldContainer[_tracker_pb2.Tracker]:
+        """Who else is told the job's metrics. Default: nobody."""
+
     def __init__(
         self,
         *,
@@ -347,10 +353,11 @@ class JobSpec(_message.Message):
         deadline: _timestamp_pb2.Timestamp | None = ...,
         probe: Global___Probe.ValueType | None = ...,
         preemptible: _builtins.bool | None = ...,
+        trackers: _abc.Iterable[_tracker_pb2.Tracker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_external_id", b"_external_id", "_hold", b"_hold", "_max_retries", b"_max_retries", "_name", b"_name", "_not_before", b"_not_before", "_preemptible", b"_preemptible", "_priority", b"_priority", "_probe", b"_probe", "_project", b"_project", "deadline", b"deadline", "external_id", b"external_id", "hold", b"hold", "max_retries", b"max_retries", "name", b"name", "not_before", b"not_before", "preemptible", b"preemptible", "priority", b"priority", "probe", b"probe", "project", b"project", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_external_id", b"_external_id", "_hold", b"_hold", "_max_retries", b"_max_retries", "_name", b"_name", "_not_before", b"_not_before", "_preemptible", b"_preemptible", "_priority", b"_priority", "_probe", b"_probe", "_project", b"_project", "after", b"after", "annotations", b"annotations", "deadline", b"deadline", "external_id", b"external_id", "hold", b"hold", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "not_before", b"not_before", "preemptible", b"preemptible", "priority", b"priority", "probe", b"probe", "project", b"project", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_external_id", b"_external_id", "_hold", b"_hold", "_max_retries", b"_max_retries", "_name", b"_name", "_not_before", b"_not_before", "_preemptible", b"_preemptible", "_priority", b"_priority", "_probe", b"_probe", "_project", b"_project", "after", b"after", "annotations", b"annotations", "deadline", b"deadline", "external_id", b"external_id", "hold", b"hold", "labels", b"labels", "max_retries", b"max_retries", "name", b"name", "not_before", b"not_before", "preemptible", b"preemptible", "priority", b"priority", "probe", b"probe", "project", b"project", "trackers", b"trackers", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline: _TypeAlias = _typing.Literal["deadline"]  # noqa: Y015
     _WhichOneofArgType__deadline: _TypeAlias = _typing.Literal["_deadline", b"_deadline"]  # noqa: Y015
@@ -834,6 +841,7 @@ class Job(_message.Message):
     DEPENDENCIES_FIELD_NUMBER: _builtins.int
     FRONT_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
+    TRACKERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """10 characters, unique for ever."""
     name: _builtins.str
@@ -893,6 +901,10 @@ class Job(_message.Message):
     def lineage(self) -> _weights_pb2.Lineage:
         """Unset until the data is prepared."""
 
+    @_builtins.property
+    def trackers(self) -> _containers.RepeatedCompositeFieldContainer[_tracker_pb2.TrackerStatus]:
+        """Of those in `spec`, once training has begun; only in GetJob."""
+
     def __init__(
         self,
         *,
@@ -921,10 +933,11 @@ class Job(_message.Message):
         dependencies: _abc.Iterable[Global___Dependency] | None = ...,
         front: _builtins.bool = ...,
         lineage: _weights_pb2.Lineage | None = ...,
+        trackers: _abc.Iterable[_tracker_pb2.TrackerStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "data", b"data", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "lineage", b"lineage", "progress", b"progress", "reason", b"reason", "resolved", b"resolved", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "data", b"data", "dependencies", b"dependencies", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "front", b"front", "id", b"id", "labels", b"labels", "lineage", b"lineage", "name", b"name", "output_path", b"output_path", "priority", b"priority", "progress", b"progress", "project", b"project", "reason", b"reason", "resolved", b"resolved", "revision", b"revision", "run_directory", b"run_directory", "spec", b"spec", "start_time", b"start_time", "state", b"state", "transitions", b"transitions", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "data", b"data", "dependencies", b"dependencies", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "front", b"front", "id", b"id", "labels", b"labels", "lineage", b"lineage", "name", b"name", "output_path", b"output_path", "priority", b"priority", "progress", b"progress", "project", b"project", "reason", b"reason", "resolved", b"resolved", "revision", b"revision", "run_directory", b"run_directory", "spec", b"spec", "start_time", b"start_time", "state", b"state", "trackers", b"trackers", "transitions", b"transitions", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from finetuned.v1 import data_report_pb2 as _data_report_pb2
 from finetuned.v1 import event_pb2 as _event_pb2
 from finetuned.v1 import training_pb2 as _training_pb2
+from finetuned.v1 import weights_pb2 as _weights_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -83,6 +84,7 @@ class Bootstrap(_message.Message):
     OUTPUT_PATH_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
     HOST_CAP_BYTES_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of this contract: 1."""
     job_id: _builtins.str
@@ -131,6 +133,10 @@ class Bootstrap(_message.Message):
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The whole environment of the ranks; nothing else is inherited."""
 
+    @_builtins.property
+    def lineage(self) -> _weights_pb2.Lineage:
+        """What the preparation found out about where the weights come from, for the model card."""
+
     def __init__(
         self,
         *,
@@ -156,10 +162,11 @@ class Bootstrap(_message.Message):
         output_path: _builtins.str = ...,
         probe: _builtins.bool = ...,
         host_cap_bytes: _builtins.int = ...,
+        lineage: _weights_pb2.Lineage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lineage", b"lineage", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_hub", b"allow_hub", "allow_remote_code", b"allow_remote_code", "attempt", b"attempt", "daemon_version", b"daemon_version", "device_ids", b"device_ids", "environment", b"environment", "host_cap_bytes", b"host_cap_bytes", "job_id", b"job_id", "job_name", b"job_name", "kill_grace_seconds", b"kill_grace_seconds", "memory_cap_bytes", b"memory_cap_bytes", "output_path", b"output_path", "prepared_directory", b"prepared_directory", "prepared_root", b"prepared_root", "probe", b"probe", "protocol", b"protocol", "rank_command", b"rank_command", "resume_from", b"resume_from", "run_directory", b"run_directory", "spec", b"spec", "stop_grace_seconds", b"stop_grace_seconds", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_hub", b"allow_hub", "allow_remote_code", b"allow_remote_code", "attempt", b"attempt", "daemon_version", b"daemon_version", "device_ids", b"device_ids", "environment", b"environment", "host_cap_bytes", b"host_cap_bytes", "job_id", b"job_id", "job_name", b"job_name", "kill_grace_seconds", b"kill_grace_seconds", "lineage", b"lineage", "memory_cap_bytes", b"memory_cap_bytes", "output_path", b"output_path", "prepared_directory", b"prepared_directory", "prepared_root", b"prepared_root", "probe", b"probe", "protocol", b"protocol", "rank_command", b"rank_command", "resume_from", b"resume_from", "run_directory", b"run_directory", "spec", b"spec", "stop_grace_seconds", b"stop_grace_seconds", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -265,6 +272,7 @@ class RankResult(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     PREPARED_DIRECTORY_FIELD_NUMBER: _builtins.int
     STEP_SECONDS_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     outcome: _event_pb2.Outcome.ValueType
     checkpoint: _builtins.str
@@ -282,6 +290,10 @@ class RankResult(_message.Message):
     def data(self) -> _data_report_pb2.DataReport:
         """Attempt 0 only."""
 
+    @_builtins.property
+    def lineage(self) -> _weights_pb2.Lineage:
+        """Attempt 0 only."""
+
     def __init__(
         self,
         *,
@@ -294,10 +306,11 @@ class RankResult(_message.Message):
         data: _data_report_pb2.DataReport | None = ...,
         prepared_directory: _builtins.str = ...,
         step_seconds: _builtins.float = ...,
+        lineage: _weights_pb2.Lineage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "failure", b"failure", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "failure", b"failure", "lineage", b"lineage", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "data", b"data", "failure", b"failure", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "prepared_directory", b"prepared_directory", "rank", b"rank", "step_seconds", b"step_seconds", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "data", b"data", "failure", b"failure", "lineage", b"lineage", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "prepared_directory", b"prepared_directory", "rank", b"rank", "step_seconds", b"step_seconds", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,6 +327,7 @@ class AttemptExit(_message.Message):
     RANK_STATUSES_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     PREPARED_DIRECTORY_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     prepared_directory: _builtins.str
     @_builtins.property
     def ended(self) -> _event_pb2.AttemptEnded: ...
@@ -325,6 +339,8 @@ class AttemptExit(_message.Message):
 
     @_builtins.property
     def data(self) -> _data_report_pb2.DataReport: ...
+    @_builtins.property
+    def lineage(self) -> _weights_pb2.Lineage: ...
     def __init__(
         self,
         *,
@@ -333,10 +349,11 @@ class AttemptExit(_message.Message):
         rank_statuses: _abc.Iterable[_builtins.int] | None = ...,
         data: _data_report_pb2.DataReport | None = ...,
         prepared_directory: _builtins.str = ...,
+        lineage: _weights_pb2.Lineage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "ended", b"ended", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "ended", b"ended", "lineage", b"lineage", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "ended", b"ended", "prepared_directory", b"prepared_directory", "rank_statuses", b"rank_statuses", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "ended", b"ended", "lineage", b"lineage", "prepared_directory", b"prepared_directory", "rank_statuses", b"rank_statuses", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
