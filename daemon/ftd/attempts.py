@@ -223,7 +223,7 @@ class Attempts:
             estimate = await asyncio.to_thread(self._intake.estimate, job.resolved, longest)
         except InvalidSpec as error:
             return Ended(Outcome.FAILED, Failure(FailureClass.MODEL_LOAD, str(error)))
-        return Prepared(ended.report, ended.prepared_directory, estimate)
+        return Prepared(ended.report, ended.prepared_directory, estimate, ended.lineage)
 
     async def _tell(self, job_id: str, event: Event) -> None:
         while True:

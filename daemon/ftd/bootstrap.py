@@ -14,13 +14,14 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from finetuned.trainer.v1 import trainer_pb2
-from finetuned.v1 import training_pb2
+from finetuned.v1 import training_pb2, weights_pb2
 from ftd.caps import caps
 from ftd.job import Job
 from ftd.moves import Ended
 from ftd.process import MARK, Identity
 from ftd.records import DataReport, Failure, Outcome
 from ftd.rundir import RunDirectory
+from ftd.weights import Lineage
 from ftd.wire import from_proto, to_proto
 
 PROTOCOL = 1
@@ -55,7 +56,7 @@ class LaunchSettings:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How an attempt ended; no process of it is left. `report` and `prepared_directory` belong to attempt 0."""
+    """How an attempt ended; no process of it is left. What stands behind `step_seconds` belongs to attempt 0."""
 
     outcome: Outcome
     failure: Failure | None = None
@@ -64,6 +65,7 @@ class Exit:
     step_seconds: float = 0.0
     report: DataReport | None = None
     prepared_directory: str = ""
+    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ def build(
         daemon_version=settings.daemon_version,
         output_path=job.output_path or str(run.output_path),
         probe=probe,
+        lineage=to_proto(job.lineage, weights_pb2.Lineage) if job.lineage else None,
     )
 
 
@@ -159,6 +162,7 @@ def read_exit(run: RunDirectory, attempt: int, since: float = 0.0) -> Exit | Non
         step_seconds=ended.step_seconds,
         report=from_proto(DataReport, word.data) if word.HasField("data") else None,
         prepared_directory=word.prepared_directory,
+        lineage=from_proto(Lineage, word.lineage) if word.HasField("lineage") else None,
     )
 
 

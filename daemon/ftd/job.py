@@ -224,8 +224,8 @@ def _reason_after_end(event: Ended, target: JobState) -> Reason:
 def _with_facts(job: Job, event: Event, target: JobState, now: float) -> Job:
     """What the event adds to the job besides its state."""
     match event:
-        case Prepared(report=report, directory=directory, estimate=estimate):
-            job = replace(job, data=report, prepared_directory=directory, estimate=estimate)
+        case Prepared(report=report, directory=directory, estimate=estimate, lineage=lineage):
+            job = replace(job, data=report, prepared_directory=directory, estimate=estimate, lineage=lineage)
         case Placed():
             return replace(job, attempts=(*job.attempts, _attempt(job, event, now)))
         case Ended():

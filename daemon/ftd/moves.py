@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ftd.records import DataReport, Failure, JobState, MemoryEstimate, Outcome, Reason
 from ftd.spec import TrainingSpec
+from ftd.weights import Lineage
 
 S = JobState
 TERMINAL = frozenset({S.SUCCEEDED, S.FAILED, S.CANCELLED})
@@ -24,6 +25,7 @@ class Prepared:
     report: DataReport
     directory: str
     estimate: MemoryEstimate
+    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True, slots=True)

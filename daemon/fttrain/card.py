@@ -5,7 +5,6 @@ Everything in it comes from the run itself. It must never carry a path of this h
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from google.protobuf import json_format
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import training_pb2
 from fttrain.manifest import spec_digest
-from fttrain.model import portable_name
+from fttrain.origins import merged, portable, portable_name, short_name
 from fttrain.rows import Rows
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets")
@@ -36,7 +35,7 @@ def text(bootstrap: trainer_pb2.Bootstrap, state: Any, rows: Rows) -> str:
         "tags": ["finetuned", spec.WhichOneof("stage"), spec.WhichOneof("method")],
     }
     sections = {
-        "How to load it": _usage(base, scores) if adapter else _usage_of_model(scores),
+        "How to load it": _usage(base, scores, len(merged(spec))) if adapter else _usage_of_model(scores),
         "Result": _table(_result(state)),
         "Lineage": _table(_lineage(bootstrap, rows)),
         "Versions": _table([("finetuned", bootstrap.daemon_version), *((name, version(name)) for name in _LIBRARIES)]),
@@ -53,14 +52,18 @@ def _portable(spec: training_pb2.TrainingSpec) -> str:
     """The spec as JSON, every path cut to its last part."""
     portable = training_pb2.TrainingSpec()
     portable.CopyFrom(spec)
-    if portable.model.path:
-        portable.model.path = Path(portable.model.path).name
-    for source in (*portable.data.train, *portable.data.eval):
-        source.path = Path(source.path).name
-    if portable.data.chat_template_path:
-        portable.data.chat_template_path = Path(portable.data.chat_template_path).name
     portable.ClearField("output")
+    _cut_paths(portable)
     return json_format.MessageToJson(portable, preserving_proto_field_name=True)
+
+
+def _cut_paths(message: Any) -> None:
+    for field, value in message.ListFields():
+        if field.message_type and not field.message_type.GetOptions().map_entry:
+            for each in value if field.is_repeated else [value]:
+                _cut_paths(each)
+        elif field.name == "path" or field.name.endswith("_path"):
+            setattr(message, field.name, short_name(Path(value)))
 
 
 def _result(state: Any) -> Iterator[tuple[str, object]]:
@@ -74,11 +77,14 @@ def _result(state: Any) -> Iterator[tuple[str, object]]:
 
 
 def _lineage(bootstrap: trainer_pb2.Bootstrap, rows: Rows) -> Iterator[tuple[str, object]]:
-    model = bootstrap.spec.model
-    yield "base model", portable_name(model) + (f" at {model.revision}" if model.revision else "")
-    if model.path:
-        digest = hashlib.sha256((Path(model.path) / "config.json").read_bytes()).hexdigest()
-        yield "base model's config.json", f"sha256:{digest}"
+    found = portable(bootstrap.lineage)
+    at = f" at {found.base_revision}" if found.base_revision else ""
+    yield "base model", f"{found.base_model or portable_name(bootstrap.spec.model)}{at}"
+    if found.base_digest:
+        yield "base model's configuration and weights", f"sha256:{found.base_digest}"
+    for ancestor in found.ancestors:
+        made = f"job {ancestor.job}, step {ancestor.step}, " if ancestor.job else ""
+        yield ancestor.field, f"{ancestor.path}: {made}sha256:{ancestor.digest}"
     for source in rows.report.sources:
         yield f"data {Path(source.path).name}", f"sha256:{source.sha256}, {source.rows_used} rows used"
     yield "prepared rows", rows.report.digest
@@ -89,14 +95,19 @@ def _table(pairs: Any) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in pairs)])
 
 
-def _usage(base: str, scores: bool) -> str:
+def _usage(base: str, scores: bool, below: int) -> str:
+    """`below`: how many adapters it stands on."""
     auto, labels = _loading(scores)
+    merging = f"""
+# It was trained on the base with these merged into it, in this order.
+for number in range(1, {below + 1}):
+    base = PeftModel.from_pretrained(base, f"this folder/base_adapters/{{number}}").merge_and_unload()"""
     return f"""```python
 from peft import PeftModel
 from transformers import {auto}, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("this folder")
-base = {auto}.from_pretrained("the folder or repository of {base}"{labels})
+base = {auto}.from_pretrained("the folder or repository of {base}"{labels}){merging if below else ""}
 model = PeftModel.from_pretrained(base, "this folder")
 ```"""
 

@@ -263,6 +263,8 @@ class Keeper:
         first = self._ranks[0].ended if self._ranks else None
         if first is not None and first.result is not None:
             word.prepared_directory = first.result.prepared_directory
+            if first.result.HasField("lineage"):
+                word.lineage.CopyFrom(first.result.lineage)
             if first.result.HasField("data"):
                 word.data.CopyFrom(first.result.data)
         write_message(self._folder / "exit.json", word)

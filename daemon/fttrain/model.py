@@ -22,10 +22,12 @@ from transformers import (
 )
 
 from finetuned.trainer.v1 import trainer_pb2
-from finetuned.v1 import event_pb2, training_pb2
+from finetuned.v1 import event_pb2, training_pb2, weights_pb2
+from fttrain import adapters, origins
 from fttrain.failure import Refused, classify
 from fttrain.machine import on_cpu
 from fttrain.methods import DTYPES
+from fttrain.origins import portable_name
 
 _ATTENTION = {
     training_pb2.ATTENTION_SDPA: "sdpa",
@@ -42,13 +44,38 @@ def load_model(bootstrap: trainer_pb2.Bootstrap, quantization: BitsAndBytesConfi
     if scores:
         # Of the head's first weights.
         set_seed(spec.seed)
+    model = _load(bootstrap, spec.model, quantization, scores=scores)
     with _told_as_model_load(spec.model):
-        model, loading = (AutoModelForSequenceClassification if scores else AutoModelForCausalLM).from_pretrained(
-            source(spec.model),
+        return adapters.merge(model, origins.merged(spec))
+
+
+def load_weights(bootstrap: trainer_pb2.Bootstrap, weights: weights_pb2.Weights, *, scores: bool = False) -> Any:
+    """A model that is not trained: a folder's, or the base of an adapter with that merged. `scores`: a reward model."""
+    model = training_pb2.Model()
+    model.CopyFrom(bootstrap.spec.model)
+    model.path = weights.base_path or weights.path
+    loaded = _load(bootstrap, model, None, scores=scores)
+    with _told_as_model_load(model):
+        if weights.base_path:
+            loaded = adapters.merge(loaded, origins.chain(Path(weights.path)))
+    return loaded.requires_grad_(False).eval()
+
+
+def _load(
+    bootstrap: trainer_pb2.Bootstrap,
+    model: training_pb2.Model,
+    quantization: BitsAndBytesConfig | None,
+    *,
+    scores: bool,
+) -> Any:
+    spec = bootstrap.spec
+    with _told_as_model_load(model):
+        loaded, loading = (AutoModelForSequenceClassification if scores else AutoModelForCausalLM).from_pretrained(
+            source(model),
             **_origin(bootstrap),
             **({"num_labels": 1} if scores else {}),
-            dtype=DTYPES[spec.model.dtype],
-            attn_implementation=_ATTENTION[spec.model.attention],
+            dtype=DTYPES[model.dtype],
+            attn_implementation=_ATTENTION[model.attention],
             quantization_config=quantization,
             use_safetensors=True,
             device_map={"": "cpu" if on_cpu(spec) else torch.cuda.current_device()},
@@ -57,17 +84,19 @@ def load_model(bootstrap: trainer_pb2.Bootstrap, quantization: BitsAndBytesConfi
     if missing := sorted(key for key in loading["missing_keys"] if not (scores and key.startswith("score."))):
         raise Refused(
             event_pb2.FAILURE_CLASS_MODEL_LOAD,
-            f"the weights of {portable_name(spec.model)} lack {len(missing)} tensors of the model, e.g. {missing[0]}",
+            f"the weights of {portable_name(model)} lack {len(missing)} tensors of the model, e.g. {missing[0]}",
             _ADVICE,
         )
-    return model
+    return loaded
 
 
 def load_tokenizer(bootstrap: trainer_pb2.Bootstrap) -> Any:
-    """The model's tokenizer, with the chat template of the spec where it gives one."""
+    """The tokenizer of what is trained, with the chat template of the spec where it gives one."""
     spec = bootstrap.spec
     with _told_as_model_load(spec.model):
-        tokenizer = AutoTokenizer.from_pretrained(source(spec.model), **_origin(bootstrap))
+        tokenizer = AutoTokenizer.from_pretrained(
+            origins.tokenizer_folder(spec) or source(spec.model), **_origin(bootstrap)
+        )
         if spec.data.chat_template_path:
             tokenizer.chat_template = Path(spec.data.chat_template_path).read_text()
     return tokenizer
@@ -76,11 +105,6 @@ def load_tokenizer(bootstrap: trainer_pb2.Bootstrap) -> Any:
 def source(model: training_pb2.Model) -> str:
     """What the libraries load it from: a folder, or a hub's repository."""
     return model.path or model.hub_id
-
-
-def portable_name(model: training_pb2.Model) -> str:
-    """A name that means the same model on another host: the repository, or the folder's own name."""
-    return model.hub_id or Path(model.path).name
 
 
 def _origin(bootstrap: trainer_pb2.Bootstrap) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2
-from fttrain import card, manifest
+from fttrain import card, manifest, origins
 from fttrain.failure import Refused
 from fttrain.files import sync_folder
-from fttrain.model import portable_name
+from fttrain.origins import portable_name
 from fttrain.rows import Rows
 
 
@@ -26,6 +26,7 @@ def write(bootstrap: trainer_pb2.Bootstrap, trainer: Any, rows: Rows) -> None:
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     _save(bootstrap, trainer, made)
+    origins.write(bootstrap.lineage, made)
     (made / "README.md").write_text(card.text(bootstrap, trainer.state, rows))
     manifest.write(made, bootstrap.job_id, trainer.state.global_step, manifest.spec_digest(bootstrap.spec))
     _make_room(target, bootstrap.job_id)
@@ -38,7 +39,8 @@ def _save(bootstrap: trainer_pb2.Bootstrap, trainer: Any, folder: Path) -> None:
     if hasattr(model, "peft_config"):
         model.peft_config["default"].base_model_name_or_path = portable_name(bootstrap.spec.model)
         # The vocabulary was not resized, and looking that up would ask the hub about the portable name.
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
+        origins.carry(bootstrap.spec, folder)
     else:
         model.save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import data_report_pb2, event_pb2, training_pb2
-from fttrain import rank
+from fttrain import origins, rank
 from fttrain.data import cache, choice
 from fttrain.data.limits import TooLong, fitted
 from fttrain.data.problems import BadRow, counted, listed, refused
@@ -91,7 +91,12 @@ def prepare(bootstrap: trainer_pb2.Bootstrap, report: Report, *, without_torch: 
             found = _Preparation(spec, sources, tokens, folder, report).run(name)
             cache.write_report(folder, found)
     report.data(found)
-    return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED, data=found, prepared_directory=str(root / name))
+    return trainer_pb2.RankResult(
+        outcome=event_pb2.OUTCOME_COMPLETED,
+        data=found,
+        prepared_directory=str(root / name),
+        lineage=origins.lineage(spec, found.digest, root.with_name("digests")),
+    )
 
 
 def _check(spec: training_pb2.TrainingSpec, sources: list[Source], report: Report) -> None:
@@ -232,8 +237,8 @@ def _template(data: training_pb2.Data) -> str | None:
 def _model_folder(bootstrap: trainer_pb2.Bootstrap) -> Path:
     """Where the tokenizer is; of a hub model only what it needs is fetched."""
     model = bootstrap.spec.model
-    if model.path:
-        return Path(model.path)
+    if folder := origins.tokenizer_folder(bootstrap.spec):
+        return folder
     if not bootstrap.allow_hub:
         raise Refused(
             event_pb2.FAILURE_CLASS_MODEL_LOAD,

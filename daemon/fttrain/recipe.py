@@ -15,9 +15,10 @@ from transformers import PrinterCallback, TrainerState
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
-from fttrain import checkpoints, machine, methods, output, stages, trainer_log, trial
+from fttrain import adapters, checkpoints, machine, methods, origins, output, stages, trainer_log, trial
 from fttrain.callbacks import Metrics, Sealing, Stopping
-from fttrain.model import load_model, load_tokenizer
+from fttrain.failure import Refused
+from fttrain.model import load_model, load_tokenizer, load_weights
 from fttrain.rank import attempt_folder, number, stops
 from fttrain.report import Report
 from fttrain.rows import Rows
@@ -95,10 +96,11 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
     adapter, quantization = method.adapter(spec), method.quantization(spec)
     model = load_model(bootstrap, quantization)
     method.choose_parameters(spec, model)
+    last = origins.continued(spec)
     parts = stages.Parts(
         spec=spec,
-        model=model,
-        reference=load_model(bootstrap, quantization) if stage.needs_reference and not adapter else None,
+        model=adapters.go_on(model, last, adapter.lora_dropout) if last and adapter else model,
+        reference=load_reference(bootstrap, quantization, as_it_was=stage.needs_reference and not adapter),
         adapter=adapter,
         tokenizer=load_tokenizer(bootstrap),
         rows=rows,
@@ -113,6 +115,22 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
     stopping = Stopping()
     trainer.add_callback(stopping)
     return trainer, stopping
+
+
+def load_reference(bootstrap: trainer_pb2.Bootstrap, quantization: Any, *, as_it_was: bool) -> Any | None:
+    """The frozen model that a preference loss compares with: the one of the spec, or the model `as_it_was`."""
+    spec = bootstrap.spec
+    if not spec.dpo.HasField("reference"):
+        return load_model(bootstrap, quantization) if as_it_was else None
+    reference = load_weights(bootstrap, spec.dpo.reference)
+    theirs, ours = reference.get_input_embeddings().num_embeddings, load_tokenizer(bootstrap)
+    if theirs < len(ours):
+        raise Refused(
+            event_pb2.FAILURE_CLASS_MODEL_LOAD,
+            f"dpo.reference knows {theirs} tokens, and the tokenizer of the model has {len(ours)}",
+            "give a reference with the vocabulary of the model",
+        )
+    return reference
 
 
 def run_loop(trainer: Any, resume: Path | None) -> None:

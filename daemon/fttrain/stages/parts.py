@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 
 from finetuned.v1 import event_pb2, training_pb2
 from fttrain import checkpoints
@@ -52,7 +52,8 @@ class Parts:
             "train_dataset": taken(self.rows.train),
             # Each set is evaluated by itself; this only says that there is something.
             "eval_dataset": next(iter(sets.values()), None),
-            "peft_config": self.adapter,
+            # An adapter that is trained on is on the model already.
+            "peft_config": None if isinstance(self.model, PeftModel) else self.adapter,
         }
 
 

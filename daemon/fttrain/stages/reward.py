@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from peft import PeftModel
 from trl import RewardConfig, RewardTrainer
 
 from finetuned.v1 import training_pb2
@@ -26,7 +27,8 @@ class Reward:
             "center_rewards_coefficient": spec.reward.center_coefficient or None,
             "disable_dropout": parts.disables_dropout,
         }
-        parts.model.score.requires_grad_(True)
+        if not isinstance(parts.model, PeftModel):
+            parts.model.score.requires_grad_(True)
         if parts.adapter is not None:
             # PEFT trains the head of such a model beside the adapter, and saves it with that.
             parts.adapter.task_type = "SEQ_CLS"

@@ -1,0 +1,53 @@
+"""Puts adapters that are there already onto a model: merged into its weights, or to be trained on.
+
+It must never leave a part of an adapter out: one that does not fit is an error.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PeftModel
+
+from finetuned.v1 import event_pb2
+from fttrain.failure import Refused
+
+
+def merge(model: Any, adapters: Sequence[Path]) -> Any:
+    """The model with the adapters in its weights, in their order; as trainable as it was loaded."""
+    if adapters and getattr(model, "is_quantized", False):
+        raise Refused(
+            event_pb2.FAILURE_CLASS_MODEL_LOAD,
+            f"{len(adapters)} adapters are to be merged into a quantised model, which would round them",
+            "use the method lora, or merge them into a model of their own first",
+        )
+    for folder in adapters:
+        config = PeftConfig.from_pretrained(str(folder))
+        # An adapter of a language model also fits the body of a reward model.
+        config.task_type = None
+        with _whole():
+            model = PeftModel.from_pretrained(model, str(folder), config=config).merge_and_unload(safe_merge=True)
+    if adapters:
+        # PEFT has frozen it.
+        model.requires_grad_(True)
+    return model
+
+
+def go_on(model: Any, folder: Path, dropout: float) -> Any:
+    """The model with the adapter on it, to be trained."""
+    config = PeftConfig.from_pretrained(str(folder))
+    config.lora_dropout = dropout
+    with _whole():
+        return PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=True)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """PEFT only warns of weights of the model's adapter that the folder does not have."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        yield
