@@ -17,6 +17,23 @@ class LongRows(StrEnum):
     REFUSE = auto()
 
 
+class Thinking(StrEnum):
+    """Which assistant turns keep their thinking."""
+
+    TEMPLATE = auto()
+    KEEP = auto()
+    LAST = auto()
+    DROP = auto()
+
+
+class Mixing(StrEnum):
+    """How the rows of several training sources come together."""
+
+    CONCAT = auto()
+    INTERLEAVE_UNDER = auto()
+    INTERLEAVE_OVER = auto()
+
+
 class Format(StrEnum):
     """Shape of a data row."""
 
@@ -47,17 +64,37 @@ class Columns:
     chosen: str | None = None
     rejected: str | None = None
     label: str | None = None
+    only: bool | None = None
+    tools: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Speakers:
+    """What a file calls those who speak."""
+
+    user: str | None = None
+    assistant: str | None = None
+    system: str | None = None
+    tool: str | None = None
+    function_call: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """One file of rows."""
+    """Files of rows."""
 
     path: str = ""
     format: Format | None = None
     columns: Columns | None = None
     weight: float | None = None
     max_samples: int | None = None
+    name: str | None = None
+    dataset_info: str | None = None
+    num_samples: int | None = None
+    shuffle: bool | None = None
+    eval_split: float | None = None
+    files: tuple[str, ...] = ()
+    speakers: Speakers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +108,9 @@ class Data:
     max_length: int | None = None
     long_rows: LongRows | None = None
     packing: bool | None = None
+    mixing: Mixing | None = None
+    strict: bool | None = None
+    template: str | None = None
+    default_system: str | None = None
+    enable_thinking: bool | None = None
+    thinking: Thinking | None = None

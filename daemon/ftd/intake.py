@@ -19,7 +19,7 @@ from ftd.adapters import settle
 from ftd.capacity import device_kind, missing_devices, most_it_may_need, too_large
 from ftd.datasets import Data, DataSource, Format
 from ftd.errors import InvalidSpec, TooLarge, Violation
-from ftd.limits import ending, is_data_path, is_usable_path
+from ftd.limits import is_usable_path
 from ftd.measured import Measurement, Subject
 from ftd.methods import Freeze
 from ftd.models import HostPolicy, ModelInfo, read_model
@@ -28,6 +28,7 @@ from ftd.origins import Taken
 from ftd.paths import PathRefused, PathRoots, Roots
 from ftd.records import MemoryEstimate
 from ftd.resolve import resolve
+from ftd.sources import SourceFinder
 from ftd.spec import Attention, DeviceKind, JobSpec, Model, Output, TrainingSpec
 from ftd.stages import Pretrain
 from ftd.validate import check
@@ -74,11 +75,19 @@ class Intake:
         training, shaped = settle(taken.training, taken.origins, self.roots.models)
         device = device_kind(training.resources, devices)
         model, found = self._described(training, taken)
+        data, missing = SourceFinder(self.roots.data, self.policy.data_urls).find(
+            training.data, pretrain=isinstance(training.stage, Pretrain)
+        )
+        training = replace(training, data=data)
+        # Of a source that was not found, nothing else is said about its path.
+        pathless = {f"{each.field.rpartition('.')[0]}.path" for each in missing}
+        text = check(replace(spec, training=replace(spec.training, data=data)), device)
         violations = [
-            *check(spec, device),
+            *(each for each in text if each.field not in pathless),
             *found,
             *shaped,
             *self._checkpoint(training, taken),
+            *missing,
             *self._sources(training, model),
             *self._template_file(training.data),
             *self._output(training.output),
@@ -169,11 +178,11 @@ class Intake:
         conversations = ""
         for split in ("train", "eval"):
             for index, source in enumerate(getattr(data, split)):
-                if not is_data_path(source.path):
+                if not source.files:
                     continue
                 where = f"data.{split}[{index}]"
                 try:
-                    row = _first_row(self.roots.data, source.path)
+                    row = _first_row(self.roots.data, source.files[0])
                 except PathRefused as refused:
                     yield Violation(f"training.{where}.path", str(refused))
                     continue
@@ -247,7 +256,7 @@ def _first_row(roots: Roots, path: str) -> dict[str, Any]:
     if not head:
         raise PathRefused("is empty; accepted is a file with at least one row")
     try:
-        row = json.loads(head.partition(b"\n")[0]) if ending(path) == ".jsonl" else {}
+        row = json.loads(head.partition(b"\n")[0]) if path.endswith(".jsonl") else {}
     except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}

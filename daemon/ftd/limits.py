@@ -16,8 +16,13 @@ from ftd.errors import Violation
 from ftd.methods import Method
 from ftd.spec import JobSpec, choice_name
 from ftd.stages import Stage
+from ftd.trackers import Kind
 
-DATA_ENDINGS = (".json", ".jsonl", ".csv", ".parquet", ".txt")
+DATA_ENDINGS = (".json", ".jsonl", ".csv", ".txt", ".parquet", ".arrow")
+# Files of text may also be compressed.
+COMPRESSED = (".gz", ".zst")
+_TABLES = (".parquet", ".arrow")
+DATA_FILE = "a .json, .jsonl, .csv or .txt file, each also as .gz or .zst, or a .parquet or .arrow file"
 # The ones with two running averages, whose betas and epsilon a spec may set.
 ADAM_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit")
 OPTIMIZERS = (*ADAM_OPTIMIZERS, "adafactor", "sgd")
@@ -32,6 +37,8 @@ TEMPLATES = (
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+/\S+", re.ASCII)
+_WEB_ADDRESS = re.compile(r"https?://[^\s@]{1,500}")
 _SHOWN_CHARACTERS = 80
 # Longer ones the kernel refuses (PATH_MAX).
 _PATH_BYTES = 4095
@@ -53,13 +60,16 @@ def is_usable_path(path: str) -> bool:
 
 
 def ending(path: str) -> str:
-    """The ending that tells the kind of a file, e.g. ".jsonl"."""
-    return PurePosixPath(path).suffix.lower()
+    """The ending that tells the kind of a file, e.g. ".jsonl", also of one that is compressed."""
+    whole = PurePosixPath(path)
+    compressed = whole.suffix.lower() in COMPRESSED
+    kind = PurePosixPath(whole.stem if compressed else whole.name).suffix.lower()
+    return "" if compressed and kind in _TABLES else kind
 
 
-def is_data_path(path: str) -> bool:
-    """Whether a path can be a data file's."""
-    return is_usable_path(path) and ending(path) in DATA_ENDINGS
+def is_url(path: str) -> bool:
+    """Whether a path is a URL's text."""
+    return bool(_URL.match(path)) and "\0" not in path and len(path.encode()) <= _PATH_BYTES
 
 
 def _at_least_one(high: float = math.inf) -> Callable[[Any], bool]:
@@ -98,11 +108,18 @@ ZERO_OR_MORE = Rule("0 or more", _zero_or_more)
 SMOOTHING = Rule("0 or more and less than 0.5", lambda x: 0 <= x < 0.5)
 TIME = Rule("a time in the years 1970 to 9999", lambda x: 0 <= x < _YEAR_10000)
 AT_LEAST_ONE = Rule("at least 1", _at_least_one())
+SHORT = Rule("1 to 128 characters", lambda x: 1 <= len(x) <= 128)
+WEB_ADDRESS = Rule("an http or https address without a password", lambda x: bool(_WEB_ADDRESS.fullmatch(x)))
 
 _SOURCE = {
-    "path": Rule(f"the absolute path of a {', '.join(DATA_ENDINGS[:-1])} or {DATA_ENDINGS[-1]} file", is_data_path),
+    "path": Rule(
+        "the absolute path of a file, a folder or a pattern, or a URL", lambda x: is_usable_path(x) or is_url(x)
+    ),
     "weight": Rule("over 0 and at most 100", lambda x: 0 < x <= 100),
     "max_samples": AT_LEAST_ONE,
+    "name": Rule("1 to 63 characters", lambda x: 1 <= len(x) <= 63),
+    "num_samples": AT_LEAST_ONE,
+    "eval_split": SHARE,
 }
 _LORA = {
     "rank": Rule("1 to 1024", _at_least_one(1024)),
@@ -125,6 +142,14 @@ RULES: dict[str, Rule] = {
     "after[].job": Rule("the id, a prefix of the id, or the name of a job", bool),
     "not_before": TIME,
     "deadline": TIME,
+    "trackers[].tensorboard.directory": ABSOLUTE_PATH,
+    **{f"trackers[].{name}.project": SHORT for name in ("wandb", "trackio")},
+    "trackers[].wandb.entity": SHORT,
+    "trackers[].wandb.base_url": WEB_ADDRESS,
+    "trackers[].wandb.api_key_secret": NAME,
+    "trackers[].mlflow.tracking_uri": WEB_ADDRESS,
+    "trackers[].mlflow.experiment": SHORT,
+    "trackers[].mlflow.token_secret": NAME,
     "training.model.path": ABSOLUTE_PATH,
     "training.model.hub_id": Rule("a repository's name, owner/name", lambda x: bool(_HUB_ID.fullmatch(x))),
     **{f"training.data.{split}[].{name}": rule for split in ("train", "eval") for name, rule in _SOURCE.items()},
@@ -193,7 +218,7 @@ def _leaves(record: Any, path: str) -> Iterator[tuple[str, Any]]:
     for field in fields(record):
         value = getattr(record, field.name)
         if is_dataclass(value):
-            name = choice_name(value) if isinstance(value, Stage | Method) else field.name
+            name = choice_name(value) if isinstance(value, Stage | Method | Kind) else field.name
             yield from _leaves(value, f"{path}{name}.")
         elif isinstance(value, tuple) and value and is_dataclass(value[0]):
             for index, item in enumerate(value):

@@ -45,6 +45,14 @@ class Roots:
         finally:
             os.close(handle)
 
+    def real(self, path: str, kind: Kind) -> str:
+        """Where an existing file or folder that can be read lies, without links. Raises PathRefused."""
+        opened = self.open(path, kind)
+        try:
+            return str(Path(f"/proc/self/fd/{opened}").readlink())
+        finally:
+            os.close(opened)
+
     def read(self, path: str, limit: int) -> bytes:
         """Content of a file of at most `limit` bytes. Raises PathRefused."""
         with os.fdopen(self.open(path, "file"), "rb") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
@@ -23,7 +25,10 @@ def test_each_format_has_the_columns_the_preparation_reads() -> None:
 
 
 def test_the_preparation_reads_files_of_each_ending() -> None:
-    assert set(readers._READERS) == set(limits.DATA_ENDINGS)
+    assert (*readers.TEXTS, *readers.TABLES) == limits.DATA_ENDINGS
+    assert readers.COMPRESSED == limits.COMPRESSED
+    for name in ("a.json", "a.JSONL.gz", "a.b.csv.zst", "a.parquet", "a.txt", "a"):
+        assert readers.kind_of(Path(name)) == limits.ending(f"/d/{name}")
 
 
 def test_every_optimizer_and_schedule_is_known_to_transformers() -> None:

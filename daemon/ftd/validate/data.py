@@ -59,7 +59,8 @@ _OF_CONVERSATIONS = ("chat_template_path", "template", "default_system", "enable
 
 def has_evaluation_data(training: TrainingSpec) -> bool:
     """Whether there is, or will be, anything to evaluate on."""
-    return bool(training.data.eval or training.data.eval_split)
+    data = training.data
+    return bool(data.eval or data.eval_split or any(source.eval_split for source in data.train))
 
 
 def source_format(source: DataSource) -> Format | None:
@@ -88,8 +89,9 @@ def _sources(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     stage = training.stage or Sft()
     for name, sources in (("train", training.data.train), ("eval", training.data.eval)):
         for index, source in enumerate(sources):
-            for field, text in _source(source, stage):
+            for field, text in (*_source(source, stage), *_drawn(source)):
                 yield f"data.{name}[{index}].{field}", text
+    yield from _evaluated(training)
 
 
 def _source(source: DataSource, stage: Stage) -> Iterator[Problem]:
@@ -102,8 +104,28 @@ def _source(source: DataSource, stage: Stage) -> Iterator[Problem]:
     yield from _columns(source, formats)
 
 
+def _drawn(source: DataSource) -> Iterator[Problem]:
+    if source.shuffle and source.max_samples is None:
+        yield "shuffle", "is on, but all rows are taken; accepted with max_samples"
+    if source.shuffle and source.num_samples is not None:
+        yield "shuffle", "stands beside num_samples, which draws rows by itself; leave it out"
+
+
+def _evaluated(training: TrainingSpec) -> Iterator[Problem]:
+    data = training.data
+    names = [source.name for source in data.eval]
+    for index, source in enumerate(data.eval):
+        if source.name is not None and source.name in names[:index]:
+            yield f"data.eval[{index}].name", f"is {source.name} again; accepted is each name once"
+        if source.eval_split is not None:
+            yield f"data.eval[{index}].eval_split", "is given, but all its rows are evaluated on; leave it out"
+    for index, source in enumerate(data.train):
+        if source.eval_split and data.eval:
+            yield f"data.train[{index}].eval_split", "stands beside data.eval; accepted is one of the two"
+
+
 def _columns(source: DataSource, formats: tuple[Format, ...]) -> Iterator[Problem]:
-    given = [n for n in Columns.__dataclass_fields__ if getattr(source.columns, n, None) is not None]
+    given = [n for n in Columns.__dataclass_fields__ if n != "only" and getattr(source.columns, n, None) is not None]
     if given and _is_text_file(source):
         yield "columns", "is given, but a .txt file has no columns; leave it out"
         return
@@ -118,7 +140,7 @@ def _columns(source: DataSource, formats: tuple[Format, ...]) -> Iterator[Proble
 
 
 def _is_text_file(source: DataSource) -> bool:
-    return ending(source.path) == ".txt"
+    return ending(source.files[0] if source.files else source.path) == ".txt"
 
 
 RULES: tuple[Rule, ...] = (_data, _sources)

@@ -1,4 +1,4 @@
-"""Reads the rows of one file, one at a time, whatever its size: .json, .jsonl, .csv, .txt and .parquet.
+"""Reads the rows of one file, one at a time, whatever its size: text of several kinds, also compressed, and tables.
 
 A reader yields (number, value), the number as DroppedRow.row means it, and judges only the file: what a row holds is
 for `formats`. It must never load a whole file, nor a library before the file's kind asks for one.
@@ -7,50 +7,88 @@ for `formats`. It must never load a whole file, nor a library before the file's 
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
-import re
+import zlib
 from collections.abc import Callable, Iterator
-from json import JSONDecodeError, JSONDecoder
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TextIO
 
+from fttrain.data.json_lists import malformed, read_list
 from fttrain.data.problems import refused
 
 Row = tuple[int, Any]
 
-_CHUNK = 1 << 20
-_SPACE = re.compile(r"\s*")
+# Enough to see what a JSON text begins with.
+_BUFFER = 1 << 16
+_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 _LONGEST_CELL = 1 << 30
+
+
+def kind_of(path: Path) -> str:
+    """The ending that tells the kind of a file, e.g. ".jsonl", also of one that is compressed."""
+    return Path(path.stem if path.suffix.lower() in COMPRESSED else path.name).suffix.lower()
 
 
 def read_rows(path: Path, where: str) -> Iterator[Row]:
     """The rows of a file, in order. Raises Refused, opening with `where`, when it is not what its name says."""
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    kind, compression = kind_of(path), path.suffix.lower() if path.suffix.lower() in COMPRESSED else ""
+    if kind in TABLES and not compression:
+        # Loaded here: half a second that the other kinds need not pay.
+        from fttrain.data import tables
+
+        yield from tables.read_parquet(path, where) if kind == ".parquet" else tables.read_arrow(path, where)
+    elif kind in TEXTS:
+        yield from _texts(path, kind, compression, where)
+    else:
         raise refused(
-            f"{where} has the ending {path.suffix or '(none)'}; accepted are {', '.join(_READERS)}",
+            f"{where} has the ending {''.join(path.suffixes[-2:]) or '(none)'}; accepted are {', '.join(TEXTS)}, "
+            f"each also as {' or '.join(COMPRESSED)}, and {', '.join(TABLES)}",
             "convert or rename the file",
         )
-    if reader is _parquet:
-        yield from _parquet(path, where)
-        return
+
+
+def _texts(path: Path, kind: str, compression: str, where: str) -> Iterator[Row]:
     try:
-        # utf-8-sig: spreadsheets put a byte order mark first, which would become part of the first column's name.
-        with path.open(encoding="utf-8-sig", newline="" if reader is _csv else None) as file:
-            yield from reader(file, where)
+        with _open(path, compression) as raw:
+            # utf-8-sig: spreadsheets put a byte order mark first, which would become part of the first column's name.
+            file = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="" if kind == ".csv" else None)
+            yield from TEXTS[kind](file, where)
     except UnicodeDecodeError as error:
         raise refused(f"{where} is not UTF-8 text: {error.reason}", "save the file as UTF-8") from error
+    except (EOFError, zlib.error, OSError) as error:
+        if not compression:
+            raise
+        raise refused(
+            f"{where} is not a whole {compression} file: {error}", "compress or copy the file anew"
+        ) from error
+
+
+def _open(path: Path, compression: str) -> Any:
+    """The bytes of a file, unpacked as they are read; `peek` shows the next ones."""
+    if compression == ".gz":
+        return gzip.open(path)
+    if compression == ".zst":
+        import pyarrow
+
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), _BUFFER)
+    return path.open("rb", buffering=_BUFFER)
 
 
 def _json(file: TextIO, where: str) -> Iterator[Row]:
     """A list of rows; JSON lines under this name are common and as good."""
-    first = next((char for char in iter(lambda: file.read(1), "") if not char.isspace()), "")
-    file.seek(0)
-    if first == "[":
-        return _array(file, where)
-    if first in ("{", ""):
+    first = file.buffer.peek(_BUFFER).lstrip(_BEFORE_JSON)[:1]  # type: ignore[attr-defined]
+    if first == b"[":
+        return read_list(file, where)
+    if first in (b"{", b""):
         return _json_lines(file, where)
-    raise refused(f"{where} begins with {first!r}; accepted is a JSON list of objects, or one object a line", _FIX_JSON)
+    raise refused(
+        f"{where} begins with {file.read(_BUFFER).strip()[:1]!r}; "
+        "accepted is a JSON list of objects, or one object a line",
+        "write the rows as a JSON list",
+    )
 
 
 def _json_lines(file: TextIO, where: str) -> Iterator[Row]:
@@ -60,94 +98,7 @@ def _json_lines(file: TextIO, where: str) -> Iterator[Row]:
                 # Without the line end, behind which an error would be told of the next line.
                 yield number, json.loads(line.rstrip("\r\n"))
             except JSONDecodeError as error:
-                raise _malformed(where, number, error.msg, error.colno) from error
-
-
-def _array(file: TextIO, where: str) -> Iterator[Row]:
-    window = _Window(file, where)
-    window.expect("[")
-    if window.take("]"):
-        return
-    number = 0
-    while True:
-        number += 1
-        yield number, window.value()
-        if window.take("]"):
-            return
-        window.expect(",")
-
-
-class _Window:
-    """The part of a JSON text that is in memory: reads on as values need it and forgets what was read."""
-
-    def __init__(self, file: TextIO, where: str) -> None:
-        self._file = file
-        self._where = where
-        self._decoder = JSONDecoder()
-        self._text = ""
-        self._at = 0
-        self._ended = False
-        # Of what was forgotten: its line ends, and the characters after the last of them.
-        self._lines = 0
-        self._columns = 0
-
-    def take(self, char: str) -> bool:
-        """Steps over `char`, and the white space before it, if it comes next."""
-        self._skip_space()
-        found = self._text.startswith(char, self._at)
-        self._at += found
-        return found
-
-    def expect(self, char: str) -> None:
-        """Steps over `char`, which must come next."""
-        if not self.take(char):
-            raise self._error(f"Expecting {char!r}", self._at)
-
-    def value(self) -> Any:
-        """The value that comes next."""
-        self._skip_space()
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self._text, self._at)
-            except JSONDecodeError as error:
-                if not self._may_be_cut(error):
-                    raise self._error(error.msg, error.pos) from error
-            else:
-                if self._ended or (end < len(self._text) and not self._may_go_on(value, end)):
-                    self._at = end
-                    return value
-            self._read_on()
-
-    def _may_go_on(self, value: Any, end: int) -> bool:
-        """Whether a number ends only because the window does, as `1.` of `1.5`."""
-        return isinstance(value, int | float) and self._text[end] in ".eE"
-
-    def _may_be_cut(self, error: JSONDecodeError) -> bool:
-        """Whether more text could mend it: an error well before the window's end is one in the file."""
-        near_the_end = error.pos + len("\\ud83d\\ude00") >= len(self._text)
-        return not self._ended and (near_the_end or error.msg.startswith("Unterminated string"))
-
-    def _skip_space(self) -> None:
-        while True:
-            match = _SPACE.match(self._text, self._at)
-            self._at = match.end() if match else self._at
-            if self._at < len(self._text) or self._ended:
-                return
-            self._read_on()
-
-    def _read_on(self) -> None:
-        gone = self._text[: self._at]
-        self._lines += gone.count("\n")
-        self._columns = len(gone) - 1 - gone.rfind("\n") + (0 if "\n" in gone else self._columns)
-        # As much again as is held, so that a huge value is parsed anew only a few times.
-        more = self._file.read(max(_CHUNK, len(self._text) - self._at))
-        self._ended = not more
-        self._text, self._at = self._text[self._at :] + more, 0
-
-    def _error(self, problem: str, position: int) -> Exception:
-        before = self._text[:position]
-        column = position - before.rfind("\n") + (0 if "\n" in before else self._columns)
-        return _malformed(self._where, self._lines + before.count("\n") + 1, problem, column)
+                raise malformed(where, number, error.msg, error.colno) from error
 
 
 def _csv(file: TextIO, where: str) -> Iterator[Row]:
@@ -174,31 +125,11 @@ def _paragraphs(file: TextIO, _where: str) -> Iterator[Row]:
         yield number, {"text": "".join(lines).strip("\n")}
 
 
-def _parquet(path: Path, where: str) -> Iterator[Row]:
-    # Loaded here: half a second that the other kinds need not pay.
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            batches = file.iter_batches(batch_size=1024)
-            yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
-    except pyarrow.ArrowException as error:
-        raise refused(f"{where} is not a valid Parquet file: {error}", "write the file anew") from error
-
-
-def _malformed(where: str, line: int, problem: str, column: int) -> Exception:
-    return refused(
-        f"{where} line {line} is not valid JSON: {problem.removesuffix(' at')} at column {column}", _FIX_JSON
-    )
-
-
-_FIX_JSON = "mend or remove the line; `python -m json.tool` shows the same place"
-
-_READERS: dict[str, Callable[[Any, str], Iterator[Row]]] = {
+TEXTS: dict[str, Callable[[TextIO, str], Iterator[Row]]] = {
     ".json": _json,
     ".jsonl": _json_lines,
     ".csv": _csv,
-    ".parquet": _parquet,
     ".txt": _paragraphs,
 }
+TABLES = (".parquet", ".arrow")
+COMPRESSED = (".gz", ".zst")

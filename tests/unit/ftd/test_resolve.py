@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ftd.datasets import Columns, Data, DataSource, Format, LongRows
+from ftd.datasets import Columns, Data, DataSource, Format, LongRows, Mixing
 from ftd.methods import Freeze, Full, Lora, Method, Qlora, QuantType
 from ftd.models import ModelInfo
 from ftd.resolve import resolve
@@ -49,16 +49,18 @@ def test_every_default_of_the_smallest_spec_on_a_gpu() -> None:
     assert resolved() == TrainingSpec(
         model=Model(path="/m", dtype=Dtype.BF16, attention=Attention.SDPA),
         data=Data(
-            train=(DataSource("/d/a.jsonl", weight=1.0),),
+            train=(DataSource("/d/a.jsonl", weight=1.0, eval_split=0.0),),
             eval_split=0.0,
             max_length=2048,
             long_rows=LongRows.TRUNCATE,
             packing=False,
+            mixing=Mixing.CONCAT,
+            strict=False,
         ),
         optimizer=Optimizer("adamw_torch_fused", 1e-4, 0.0, 0.9, 0.999, 1e-8, 1.0),
         schedule=Schedule(epochs=3.0, name="cosine", warmup_ratio=0.03),
         batch=Batch(micro_batch=1, global_batch=8),
-        compute=Compute(precision=Dtype.BF16, gradient_checkpointing=True),
+        compute=Compute(precision=Dtype.BF16, gradient_checkpointing=True, padding_free=True),
         evaluation=Evaluation(cadence=Cadence.NEVER),
         checkpoints=Checkpoints(cadence=Cadence.EPOCH, keep=2),
         output=Output(weights=OutputWeights.LAST, merge=False),
@@ -72,7 +74,7 @@ def test_every_default_of_the_smallest_spec_on_a_gpu() -> None:
 def test_a_cpu_computes_in_fp32_and_keeps_activations() -> None:
     made = resolved(CPU)
     assert made.model.dtype is Dtype.FP32
-    assert made.compute == Compute(precision=Dtype.FP32, gradient_checkpointing=False)
+    assert made.compute == Compute(precision=Dtype.FP32, gradient_checkpointing=False, padding_free=True)
     assert made.resources == Resources(device=CPU, sharing=SHARE)
 
 
@@ -234,17 +236,19 @@ def test_what_is_given_stays_even_if_it_is_zero() -> None:
     given = TrainingSpec(
         model=Model(hub_id="a/b", revision="v1", dtype=Dtype.FP16, attention=Attention.EAGER),
         data=Data(
-            train=(DataSource("/a.csv", Format.ALPACA, Columns(input="q"), 0.5, 10),),
+            train=(DataSource("/a.csv", Format.ALPACA, Columns(input="q"), 0.5, 10, eval_split=0.2),),
             eval_split=0.0,
             chat_template_path="/t.jinja",
             max_length=64,
             long_rows=LongRows.DROP,
             packing=True,
+            mixing=Mixing.INTERLEAVE_UNDER,
+            strict=True,
         ),
         optimizer=Optimizer("adamw_torch", 0.5, 0.1, 0.0, 0.0, 1e-6, 0.0),
         schedule=Schedule(epochs=0.5, name="linear", warmup_steps=0),
         batch=Batch(micro_batch=2, global_batch=4),
-        compute=Compute(precision=Dtype.FP16, gradient_checkpointing=False),
+        compute=Compute(precision=Dtype.FP16, gradient_checkpointing=False, padding_free=False),
         evaluation=Evaluation(cadence=Cadence.NEVER),
         checkpoints=Checkpoints(cadence=Cadence.STEPS, every_steps=3, keep=1),
         output=Output(path="/out", weights=OutputWeights.LAST, merge=False),

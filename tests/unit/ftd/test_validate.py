@@ -62,7 +62,7 @@ def test_a_spec_that_sets_much_is_good() -> None:
 
 
 NAME_TEXT = "1 to 63 of a-z, 0-9, '-', '_', '.', beginning with a letter or digit"
-PATH_TEXT = "the absolute path of a .json, .jsonl, .csv, .parquet or .txt file"
+PATH_TEXT = "the absolute path of a file, a folder or a pattern, or a URL"
 OPTIMIZERS_TEXT = (
     "one of adamw_torch_fused, adamw_torch, adamw_8bit, paged_adamw_8bit, paged_adamw_32bit, adafactor, sgd"
 )
@@ -92,9 +92,9 @@ COLUMNS_TEXT = (
         ({"maxRetries": 21}, "max_retries", "is 21; accepted is 0 to 20"),
         ({"training__model__path": "models/a"}, "training.model.path", "is 'models/a'; accepted is an absolute path"),
         (
-            {"training__data__train": [{"path": "/d/a.xlsx"}]},
+            {"training__data__train": [{"path": "d/a.csv"}]},
             "training.data.train[0].path",
-            f"is '/d/a.xlsx'; accepted is {PATH_TEXT}",
+            f"is 'd/a.csv'; accepted is {PATH_TEXT}",
         ),
         ({"training__data__train": [{}]}, "training.data.train[0].path", f"is ''; accepted is {PATH_TEXT}"),
         (

@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import gzip
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fttrain.data import readers
+from fttrain.data import json_lists
 from fttrain.data.readers import read_rows
 from fttrain.failure import Refused
+
+LINES = b'{"a": 1}\n{"a": 2}\n'
+ZSTD = pyarrow.compress(LINES * 1000, codec="zstd", asbytes=True)
+ACCEPTED = "accepted are .json, .jsonl, .csv, .txt, each also as .gz or .zst, and .parquet, .arrow"
 
 
 def rows(path: Path, content: str | bytes) -> list[tuple[int, object]]:
@@ -47,6 +55,41 @@ def test_blank_lines_part_paragraphs(tmp_path: Path) -> None:
     assert rows(tmp_path / "a.txt", "one\ntwo\n \n\nthree") == [(1, {"text": "one\ntwo"}), (2, {"text": "three"})]
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, partial(pyarrow.compress, codec="zstd", asbytes=True)])
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (".jsonl", LINES),
+        (".json", b"\xef\xbb\xbf" + LINES),
+        (".json", b' [{"a": 1}, {"a": 2}]'),
+        (".csv", b"a\n1\n2\n"),
+        (".txt", b"1\n\n2\n"),
+    ],
+)
+def test_a_compressed_file_has_the_rows_of_the_file(tmp_path: Path, pack: Any, kind: str, text: bytes) -> None:
+    ending = ".gz" if pack is gzip.compress else ".zst"
+    assert rows(tmp_path / f"a{kind}{ending}", pack(text)) == rows(tmp_path / f"a{kind}", text) != []
+
+
+@pytest.mark.parametrize("new", [pyarrow.ipc.new_file, pyarrow.ipc.new_stream])
+def test_arrow_is_read_as_file_and_as_stream(tmp_path: Path, new: Any) -> None:
+    table = pyarrow.table({"n": range(3000), "turns": [[{"role": "user", "content": "a"}]] * 3000})
+    with new(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    read = list(read_rows(tmp_path / "a.arrow", "a"))
+    assert [number for number, _ in read] == list(range(1, 3001))
+    assert read[-1][1] == {"n": 2999, "turns": [{"role": "user", "content": "a"}]}
+
+
+def test_what_datasets_saves_is_read(tmp_path: Path) -> None:
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_list([{"text": "a"}, {"text": "b"}]).save_to_disk(str(tmp_path))
+    [file] = tmp_path.glob("*.arrow")
+    assert list(read_rows(file, "a")) == [(1, {"text": "a"}), (2, {"text": "b"})]
+
+
 def test_parquet_rows_are_objects(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
@@ -72,7 +115,14 @@ def test_parquet_rows_are_objects(tmp_path: Path) -> None:
         ("a.jsonl", b'{"a": "\xff"}', "a.jsonl is not UTF-8 text"),
         ("a.csv", 'a,b\n"c', "a.csv is not valid CSV"),
         ("a.parquet", "nothing", "a.parquet is not a valid Parquet file"),
-        ("a.xlsx", "", "a.xlsx has the ending .xlsx; accepted are .json, .jsonl, .csv, .parquet, .txt"),
+        ("a.xlsx", "", f"a.xlsx has the ending .xlsx; {ACCEPTED}"),
+        ("a.parquet.gz", b"", f"a.parquet.gz has the ending .parquet.gz; {ACCEPTED}"),
+        ("a.jsonl.gz", gzip.compress(LINES)[:-20], "a.jsonl.gz is not a whole .gz file: Compressed file ended"),
+        ("a.csv.gz", b"no gzip", "a.csv.gz is not a whole .gz file: Not a gzipped file"),
+        ("a.jsonl.zst", ZSTD[:-10], "a.jsonl.zst is not a whole .zst file: Truncated compressed stream"),
+        ("a.json.zst", b"no zstd", "a.json.zst is not a whole .zst file: ZSTD decompress failed"),
+        ("a.arrow", b"no arrow file at all", "a.arrow is not a valid Arrow file"),
+        ("a.arrow", b"", "a.arrow is not a valid Arrow file"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_with_its_place(
@@ -99,7 +149,7 @@ def test_a_list_is_read_the_same_however_little_is_read_at_a_time(
 ) -> None:
     path = tmp_path_factory.mktemp("json") / "a.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "_CHUNK", chunk)
+        patch.setattr(json_lists, "_CHUNK", chunk)
         read = rows(path, json.dumps(values, indent=indent, ensure_ascii=escape))
     assert read == list(enumerate(values, 1))
 
@@ -111,7 +161,7 @@ def test_the_place_of_an_error_does_not_depend_on_the_reading(
     path = tmp_path_factory.mktemp("json") / "a.json"
     content = "[" + '{"a": "bcd"},\n' * before + '{"a": 1} {"a": 2}, {"a": 3}]'
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "_CHUNK", chunk)
+        patch.setattr(json_lists, "_CHUNK", chunk)
         message = refusal(path, content)
     column = 11 if before == 0 else 10
     assert message.endswith(f"line {before + 1} is not valid JSON: Expecting ',' at column {column}")
