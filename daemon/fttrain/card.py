@@ -25,7 +25,7 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbyte
 def text(bootstrap: trainer_pb2.Bootstrap, state: Any, rows: Rows) -> str:
     """The card as Markdown with the front matter that model hubs read. `state` is the trainer's state at the end."""
     spec = bootstrap.spec
-    adapter = spec.WhichOneof("method") in ("lora", "qlora")
+    adapter = spec.WhichOneof("method") in ("lora", "qlora") and not spec.output.merge
     scores = spec.WhichOneof("stage") == "reward"
     base = portable_name(spec.model)
     front = {
@@ -36,7 +36,7 @@ def text(bootstrap: trainer_pb2.Bootstrap, state: Any, rows: Rows) -> str:
     }
     sections = {
         "How to load it": _usage(base, scores, len(merged(spec))) if adapter else _usage_of_model(scores),
-        "Result": _table(_result(state)),
+        "Result": _table(_result(spec, state)),
         "Lineage": _table(_lineage(bootstrap, rows)),
         "Versions": _table([("finetuned", bootstrap.daemon_version), *((name, version(name)) for name in _LIBRARIES)]),
         "Resolved spec": f"```json\n{_portable(spec)}\n```",
@@ -52,7 +52,7 @@ def _portable(spec: training_pb2.TrainingSpec) -> str:
     """The spec as JSON, every path cut to its last part."""
     portable = training_pb2.TrainingSpec()
     portable.CopyFrom(spec)
-    portable.ClearField("output")
+    portable.output.ClearField("path")
     _cut_paths(portable)
     return json_format.MessageToJson(portable, preserving_proto_field_name=True)
 
@@ -66,7 +66,7 @@ def _cut_paths(message: Any) -> None:
             setattr(message, field.name, short_name(Path(value)))
 
 
-def _result(state: Any) -> Iterator[tuple[str, object]]:
+def _result(spec: training_pb2.TrainingSpec, state: Any) -> Iterator[tuple[str, object]]:
     yield "updates", state.global_step
     yield "epochs", round(state.epoch or 0.0, 3)
     yield "tokens seen", state.num_input_tokens_seen
@@ -74,6 +74,10 @@ def _result(state: Any) -> Iterator[tuple[str, object]]:
         values = [entry[key] for entry in state.log_history if key in entry]
         if values:
             yield label, f"{values[-1]:.4f}"
+    if state.best_global_step:
+        yield f"best {spec.evaluation.metric}", f"{state.best_metric:.4f}, at update {state.best_global_step}"
+    if spec.output.weights == training_pb2.OUTPUT_WEIGHTS_BEST:
+        yield "weights", "of the best evaluation"
 
 
 def _lineage(bootstrap: trainer_pb2.Bootstrap, rows: Rows) -> Iterator[tuple[str, object]]:

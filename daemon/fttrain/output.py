@@ -10,13 +10,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers.trainer import TRAINER_STATE_NAME
+
 from finetuned.trainer.v1 import trainer_pb2
-from finetuned.v1 import event_pb2
-from fttrain import card, manifest, origins
+from finetuned.v1 import event_pb2, training_pb2
+from fttrain import card, manifest, origins, trainer_log
+from fttrain.export import gguf, merge, modelfile
 from fttrain.failure import Refused
 from fttrain.files import sync_folder
+from fttrain.methods import DTYPES
 from fttrain.origins import portable_name
 from fttrain.rows import Rows
+
+# Where the adapter is in an output that it is merged into.
+ADAPTER = "adapter"
 
 
 def write(bootstrap: trainer_pb2.Bootstrap, trainer: Any, rows: Rows) -> None:
@@ -25,25 +32,66 @@ def write(bootstrap: trainer_pb2.Bootstrap, trainer: Any, rows: Rows) -> None:
     made = target.with_name(f".{target.name}.{bootstrap.job_id}")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
-    _save(bootstrap, trainer, made)
-    origins.write(bootstrap.lineage, made)
-    (made / "README.md").write_text(card.text(bootstrap, trainer.state, rows))
-    manifest.write(made, bootstrap.job_id, trainer.state.global_step, manifest.spec_digest(bootstrap.spec))
+    try:
+        _save(bootstrap, trainer, made)
+        _save_course(bootstrap, trainer.state, made)
+        origins.write(bootstrap.lineage, made)
+        (made / "README.md").write_text(card.text(bootstrap, trainer.state, rows))
+        manifest.write(made, bootstrap.job_id, trainer.state.global_step, manifest.spec_digest(bootstrap.spec))
+    except BaseException:
+        # Half an output helps nobody, least of all where the disk is full.
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     _make_room(target, bootstrap.job_id)
     made.rename(target)
     sync_folder(target.parent)
 
 
+def check(spec: training_pb2.TrainingSpec, trainer: Any) -> None:
+    """Raises Refused, before anything is trained, if the output cannot be written as it is asked for."""
+    if spec.output.gguf:
+        gguf.check(trainer.accelerator.unwrap_model(trainer.model).config, trainer.processing_class)
+
+
 def _save(bootstrap: trainer_pb2.Bootstrap, trainer: Any, folder: Path) -> None:
+    spec, tokenizer = bootstrap.spec, trainer.processing_class
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(model, "peft_config"):
-        model.peft_config["default"].base_model_name_or_path = portable_name(bootstrap.spec.model)
-        # The vocabulary was not resized, and looking that up would ask the hub about the portable name.
-        model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
-        origins.carry(bootstrap.spec, folder)
-    else:
-        model.save_pretrained(folder)
-    trainer.processing_class.save_pretrained(folder)
+    adapts = hasattr(model, "peft_config")
+    if adapts:
+        _save_adapter(spec, model, folder / ADAPTER if spec.output.merge else folder)
+    if spec.output.merge or not adapts:
+        dtype = DTYPES.get(spec.output.dtype, model.dtype)
+        model = merge.merged(model, dtype) if adapts else model.to(dtype)
+        model.save_pretrained(folder, max_shard_size=spec.output.max_shard_bytes)
+    tokenizer.save_pretrained(folder)
+    _export(spec.output, bootstrap.job_name, model.config, tokenizer, folder)
+
+
+def _save_adapter(spec: training_pb2.TrainingSpec, model: Any, folder: Path) -> None:
+    model.peft_config["default"].base_model_name_or_path = portable_name(spec.model)
+    # The vocabulary was not resized, and looking that up would ask the hub about the portable name.
+    model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
+    origins.carry(spec, folder)
+
+
+def _export(output: training_pb2.Output, name: str, config: Any, tokenizer: Any, folder: Path) -> None:
+    """What is made of the whole model that is in the folder."""
+    files = {kind: gguf.file_name(name, kind) for kind in output.gguf}
+    for kind, file in files.items():
+        gguf.write(folder, folder / file, kind, config, tokenizer)
+    if output.ollama:
+        (folder / modelfile.NAME).write_text(modelfile.text(files[output.gguf[0]], tokenizer))
+
+
+def _save_course(bootstrap: trainer_pb2.Bootstrap, state: Any, folder: Path) -> None:
+    """How the training went, in the files that other tools read."""
+    log = Path(bootstrap.run_directory) / trainer_log.NAME
+    # A run that an older version began has none.
+    if log.exists():
+        shutil.copyfile(log, folder / log.name)
+    if state.best_model_checkpoint:
+        state.best_model_checkpoint = Path(state.best_model_checkpoint).name
+    state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
 
 def _make_room(target: Path, job_id: str) -> None:

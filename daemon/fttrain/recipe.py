@@ -15,7 +15,7 @@ from transformers import PrinterCallback, TrainerState
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
-from fttrain import adapters, checkpoints, machine, methods, origins, output, stages, trainer_log, trial
+from fttrain import adapters, attention, checkpoints, machine, methods, origins, output, stages, trainer_log, trial
 from fttrain.callbacks import Metrics, Sealing, Stopping
 from fttrain.failure import Refused
 from fttrain.model import load_model, load_tokenizer, load_weights
@@ -35,13 +35,15 @@ def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankR
         checkpoints.discard_unused(checkpoints.folder(bootstrap), resume)
     rows = load_rows(bootstrap)
     trainer, stopping = build_trainer(bootstrap, rows, report)
+    output.check(bootstrap.spec, trainer)
     if stops.asked:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
     report.follow(TrainerLog(Path(bootstrap.run_directory) / trainer_log.NAME).take)
     with measured(report):
         run_loop(trainer, resume)
-    if stopping.stopped or not is_complete(trainer, trainer.state):
+    early = not is_complete(trainer, trainer.state)
+    if (stopping.stopped or early) and not stopping.keeps:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
     report.phase(event_pb2.PHASE_EXPORTING)
@@ -49,7 +51,10 @@ def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankR
     if number() == 0:
         output.write(bootstrap, trainer, rows)
     machine.wait_for_all_ranks()
-    return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
+    word = trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
+    if early:
+        word.stopped_at, word.stopped_of = trainer.state.global_step, trainer.state.max_steps
+    return word
 
 
 def try_out(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankResult:
@@ -107,6 +112,8 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
         checkpoints=checkpoints.folder(bootstrap),
         report=report,
     )
+    if spec.compute.padding_free:
+        leave_out_padding(parts)
     trainer = stage.build(parts)
     method.settle_dtype(spec, trainer.model)
     trainer.remove_callback(PrinterCallback)
@@ -115,6 +122,17 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
     stopping = Stopping()
     trainer.add_callback(stopping)
     return trainer, stopping
+
+
+def leave_out_padding(parts: stages.Parts) -> None:
+    """Has the models run without padding; one that cannot keeps it, and the job says why."""
+    # Dropout would be another in the second answer's prompt.
+    pairs = parts.spec.WhichOneof("stage") in stages.PAIRED and parts.disables_dropout
+    for model in filter(None, (parts.model, parts.reference)):
+        if reason := attention.why_not(model):
+            parts.report.notice(f"the rows of a batch are padded to one length: {reason}")
+        else:
+            attention.remove_padding(model, pairs=pairs)
 
 
 def load_reference(bootstrap: trainer_pb2.Bootstrap, quantization: Any, *, as_it_was: bool) -> Any | None:

@@ -39,13 +39,14 @@ optimizer { name: "adamw_torch" learning_rate: 5e-3 weight_decay: 0 beta1: 0.9 b
 optimizer { max_grad_norm: 1 }
 schedule { max_steps: 8 name: "cosine" warmup_ratio: 0.1 }
 batch { micro_batch: 2 global_batch: 4 }
-compute { precision: DTYPE_FP32 gradient_checkpointing: false }
+compute { precision: DTYPE_FP32 gradient_checkpointing: false padding_free: true }
 evaluation { cadence: CADENCE_NEVER }
 checkpoints { cadence: CADENCE_NEVER keep: 2 }
 resources { device: DEVICE_KIND_CPU }
 seed: 42
 """
 LORA = 'rank: 8 alpha: 16 dropout: 0 target_modules: "all-linear" rslora: false dora: false'
+WHOLE = f"output {{ dtype: DTYPE_FP32 max_shard_bytes: {5 << 30} }}"
 STAGES = {
     "sft": "sft { train_on: TRAIN_ON_ASSISTANT }",
     "pretrain": "pretrain {}",
@@ -58,8 +59,8 @@ STAGES = {
 METHODS = {
     "lora": f"lora {{ {LORA} }}",
     "qlora": f"qlora {{ lora {{ {LORA} }} quant_type: QUANT_TYPE_NF4 double_quant: true }}",
-    "full": "full {}",
-    "freeze": "freeze { trainable_layers: 2 }",
+    "full": f"full {{}} {WHOLE}",
+    "freeze": f"freeze {{ trainable_layers: 2 }} {WHOLE}",
 }
 
 
