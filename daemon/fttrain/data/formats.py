@@ -12,17 +12,20 @@ from typing import Any, TypeAlias
 from finetuned.v1 import training_pb2
 from fttrain.data.forms import Chat, Form, Labelled, Message, Pair, Plain, Tools
 from fttrain.data.problems import BadRow, kind, listed, nearest
-from fttrain.data.turns import chat, checked, conversation, declared, decoded, message, with_system
+from fttrain.data.turns import USUAL, Spelling, chat, checked, conversation, declared, decoded, message, with_system
 
+# No file has a column of this name.
+_NO_COLUMN = "\0"
 Format: TypeAlias = "training_pb2.Format.ValueType"
 
 
 class Fields:
     """One row, read by the names of the format's fields, whatever the file calls its columns."""
 
-    def __init__(self, row: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    def __init__(self, row: Mapping[str, Any], names: Mapping[str, str], spelling: Spelling = USUAL) -> None:
         self._row = row
         self._names = names
+        self._spelling = spelling
 
     def has(self, field: str) -> bool:
         """Whether the row has a value for the field; null is none."""
@@ -74,12 +77,11 @@ class Fields:
 
     def turns(self, field: str) -> tuple[list[Message], frozenset[int]]:
         """The turns of a conversation, and the indices of the muted ones."""
-        return conversation(self.value(field), self.column(field), self._names.get("role"), self._names.get("content"))
+        return conversation(self.value(field), self.column(field), self._spelling)
 
     def turn(self, field: str) -> Message:
         """A single turn."""
-        where = f"column {self.column(field)!r}"
-        return message(self.value(field), where, self._names.get("role"), self._names.get("content"))
+        return message(self.value(field), f"column {self.column(field)!r}", self._spelling)
 
 
 def _alpaca(row: Fields) -> Chat:
@@ -207,8 +209,13 @@ class Layout:
     # What other rows may have too: told by its columns only where the stage trains on such rows.
     told_where_taken: bool = False
 
-    def names(self, columns: Mapping[str, str], found: Collection[str]) -> dict[str, str]:
-        """What the file calls each field: as the spec says, else the usual name. `found`: the file's columns."""
+    def names(self, columns: Mapping[str, str], found: Collection[str], *, only: bool = False) -> dict[str, str]:
+        """What the file calls each field: as the spec says, else the usual name. `found`: the file's columns.
+
+        `only`: there is no column but those the spec names.
+        """
+        if only:
+            return {**dict.fromkeys((*self.required, *self.optional), _NO_COLUMN), **columns}
         usual = self.turns_column if self.turns_column in found or "messages" not in found else "messages"
         return {"messages": usual, **columns}
 
@@ -223,25 +230,30 @@ LAYOUTS: dict[Format, Layout] = {
     training_pb2.FORMAT_PREFERENCE: Layout(
         "preference",
         ("chosen", "rejected"),
-        ("prompt", "messages", "instruction", "input", "system", "history", "role", "content"),
+        ("prompt", "messages", "instruction", "input", "system", "history", "role", "content", "tools"),
         _preference,
         "conversations",
     ),
     training_pb2.FORMAT_KTO: Layout(
         "kto",
         ("label",),
-        ("prompt", "completion", "messages", "instruction", "input", "output", "system", "history", "role", "content"),
+        (
+            *("prompt", "completion", "messages", "instruction", "input", "output", "system", "history"),
+            *("role", "content", "tools"),
+        ),
         _kto,
         "conversations",
         told_where_taken=True,
     ),
     training_pb2.FORMAT_SHAREGPT: Layout(
-        "sharegpt", ("messages",), ("role", "content", "system"), _turns, "conversations"
+        "sharegpt", ("messages",), ("role", "content", "system", "tools"), _turns, "conversations"
     ),
-    training_pb2.FORMAT_MESSAGES: Layout("messages", ("messages",), ("role", "content", "system"), _turns),
+    training_pb2.FORMAT_MESSAGES: Layout("messages", ("messages",), ("role", "content", "system", "tools"), _turns),
     training_pb2.FORMAT_PROMPT_COMPLETION: Layout(
         "prompt_completion", ("prompt", "completion"), (), _prompt_completion
     ),
-    training_pb2.FORMAT_ALPACA: Layout("alpaca", ("instruction", "output"), ("input", "system", "history"), _alpaca),
+    training_pb2.FORMAT_ALPACA: Layout(
+        "alpaca", ("instruction", "output"), ("input", "system", "history", "tools"), _alpaca
+    ),
     training_pb2.FORMAT_TEXT: Layout("text", ("text",), (), _text),
 }
