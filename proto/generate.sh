@@ -4,7 +4,9 @@ set -eu
 cd "$(dirname "$0")"
 python=${PYTHON:-../.venv/bin/python}
 bin=$(dirname "$python")
-out=${1:-gen/python}
+target=${1:-gen/python}
+# Made beside its place and moved there whole: whatever runs meanwhile never finds half of it.
+out=$target.new
 rm -rf "$out" && mkdir -p "$out"
 PATH="$bin:$PATH" "$python" -m grpc_tools.protoc -I . -I third_party \
     --python_out="$out" --grpc_python_out="$out" --mypy_out=quiet:"$out" --mypy_grpc_out=quiet:"$out" \
@@ -15,3 +17,4 @@ for package in finetuned finetuned/v1 finetuned/trainer finetuned/trainer/v1; do
     printf '"""Generated from proto/%s by proto/generate.sh. Do not edit."""\n' "$package" > "$out/$package/__init__.py"
 done
 touch "$out/finetuned/py.typed"
+rm -rf "$target" && mv "$out" "$target"

@@ -20,6 +20,7 @@ from ftd.queue import Queue
 from ftd.records import JobState
 from ftd.rundir import RunDirectories
 from ftd.spec import Dependency, DependencyCondition, DeviceKind, JobSpec
+from ftd.tracking import TrackerPolicy
 from ftsched.model import Device, Quota
 
 
@@ -32,6 +33,7 @@ class Admission:
         intake: Intake,
         runs: RunDirectories,
         quotas: Mapping[str, Quota],
+        trackers: TrackerPolicy,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._queue = queue
@@ -39,6 +41,7 @@ class Admission:
         self._runs = runs
         self._chains = Chains(queue, runs)
         self._quotas = quotas
+        self._trackers = trackers
         self._clock = clock
 
     async def admit(self, spec: JobSpec, devices: Sequence[Device], request_id: str = "") -> Job:
@@ -47,7 +50,7 @@ class Admission:
         dependencies, problems = await self._dependencies(spec)
         problems += _too_late(spec, now)
         taken = await self._chains.follow(spec.training, spec.name)
-        problems += taken.problems
+        problems += [*taken.problems, *self._trackers.check(spec.trackers)]
         try:
             accepted = await asyncio.to_thread(self._intake.accept, spec, devices, taken)
         except InvalidSpec as error:

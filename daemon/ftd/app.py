@@ -23,6 +23,7 @@ from ftd.devices import Inventory, open_inventory
 from ftd.dispatch import Dispatcher
 from ftd.doorbells import Doorbells
 from ftd.experience import Experience
+from ftd.followers import Followers
 from ftd.intake import Intake
 from ftd.launch import ExecLauncher
 from ftd.ledger import Ledger
@@ -36,6 +37,7 @@ from ftd.prepare import Preparer
 from ftd.quarantine import Quarantine
 from ftd.queue import Queue
 from ftd.rundir import RunDirectories
+from ftd.secrets import Secrets
 from ftd.service.artifacts import ArtifactService
 from ftd.service.datasets import DatasetService
 from ftd.service.host import HostService
@@ -44,6 +46,7 @@ from ftd.service.metrics import MetricService, StreamLimit
 from ftd.service.server import Listener, Services, listen
 from ftd.state import State
 from ftd.store import MIGRATIONS, Store
+from ftd.tracking import TrackerPolicy
 from ftd.world import DevicePolicy, World
 from ftsched.model import Policy, Quota
 
@@ -153,9 +156,25 @@ async def _assemble(config: Config, kept: Kept, inventory: Inventory, group: asy
     group.create_task(Preparer(queue, attempts, config.trainer.preparations).run())
 
     streams = StreamLimit(config.limits.streams)
-    admission = Admission(queue, intake, runs, policy.quotas)
+    secrets = Secrets(config.security.secrets)
+    tracking = TrackerPolicy(config.security.trackers, secrets, Roots(config.paths.output_roots))
+    admission = Admission(queue, intake, runs, policy.quotas, tracking)
+    followers = Followers(queue, runs, secrets, config.daemon.socket_path, group)
+    followers.begin()
     return Services(
-        JobService(queue, admission, world, outlook, dispatcher, runs, doorbells, streams, config.limits.spec_bytes),
+        JobService(
+            queue,
+            admission,
+            world,
+            outlook,
+            dispatcher,
+            followers,
+            attempts,
+            runs,
+            doorbells,
+            streams,
+            config.limits.spec_bytes,
+        ),
         MetricService(queue, runs, doorbells, streams),
         HostService(queue, world, outlook, dispatcher, kept.quarantine, inventory, kept.state.path, VERSION),
         DatasetService(queue),

@@ -179,6 +179,12 @@ class SecuritySection(Section):
 
     allow_remote_code: bool = False
     allow_hub: bool = False
+    # Who else may be told a job's metrics; all but tensorboard and trackio are told over the network.
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
+        default=("tensorboard", "trackio"), strict=False
+    )
+    # Folder with a file for each secret that a spec may name.
+    secrets: AbsolutePath | None = None
 
 
 class Config(Section):

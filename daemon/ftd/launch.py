@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from signal import SIGTERM
+from pathlib import Path
+from signal import SIGTERM, SIGUSR1
 from typing import IO, Protocol
 
 from finetuned.trainer.v1 import trainer_pb2
@@ -22,7 +21,7 @@ from ftd import bootstrap
 from ftd.bootstrap import Exit, LaunchSettings
 from ftd.errors import DiskFull
 from ftd.job import Job
-from ftd.process import Process, end_marked, identify
+from ftd.process import Process, end_marked
 from ftd.records import Failure, FailureClass, JobState, Outcome
 from ftd.rundir import RunDirectories, RunDirectory
 
@@ -41,8 +40,14 @@ class Handle(Protocol):
     async def wait(self) -> Exit:
         """Answers when no process of the attempt is left. May be called again. Never raises for a dead keeper."""
 
-    async def stop(self, *, save: bool) -> None:
-        """Asks the attempt to end at its next step; the keeper escalates. May be repeated; too late is no error."""
+    async def stop(self, *, save: bool, keep: bool = False) -> None:
+        """Asks the attempt to end at its next step; the keeper escalates. May be repeated; too late is no error.
+
+        With `keep` it writes its output first, and nothing escalates until it is asked to stop without.
+        """
+
+    def save(self) -> None:
+        """Asks the attempt to save a checkpoint at the end of its step, and to go on. Too late is no error."""
 
 
 class Launcher(Protocol):
@@ -80,14 +85,19 @@ class KeeperHandle:
                 self._process.close()
         return self._exit
 
-    async def stop(self, *, save: bool) -> None:
+    async def stop(self, *, save: bool, keep: bool = False) -> None:
         """See Handle."""
-        await asyncio.to_thread(self._write_request, save)
+        await asyncio.to_thread(self._write_request, save, keep)
         if self._exit is None:
             self._process.signal(SIGTERM)
 
-    def _write_request(self, save: bool) -> None:
-        request = trainer_pb2.StopRequest(save=save)
+    def save(self) -> None:
+        """See Handle."""
+        if self._exit is None:
+            self._process.signal(SIGUSR1)
+
+    def _write_request(self, save: bool, keep: bool) -> None:
+        request = trainer_pb2.StopRequest(save=save, keep=keep)
         request.time.FromNanoseconds(time.time_ns())
         # On a full disk the job must end all the same; the keeper then tries to save.
         with contextlib.suppress(DiskFull):
@@ -132,28 +142,8 @@ class ExecLauncher:
 
 def _spawn(message: trainer_pb2.Bootstrap, log: IO[bytes]) -> Process:
     """Starts the keeper in a session of its own, with nothing of the daemon's but an error log."""
-    # A file in memory rather than a pipe: it is never half written, whatever becomes of the daemon.
-    stdin = os.memfd_create("bootstrap")
-    try:
-        os.pwrite(stdin, message.SerializeToString(), 0)
-        keeper = subprocess.Popen(  # noqa: S603 - an argument list of our own, no shell
-            KEEPER,
-            stdin=stdin,
-            stdout=log,
-            stderr=log,
-            env=dict(message.environment),
-            cwd=message.run_directory,
-            start_new_session=True,
-        )
-    finally:
-        os.close(stdin)
-    identity = identify(keeper.pid)
-    process = Process.pin(identity) if identity else None
-    # Its end is taken off the kernel by pidfd, as after a restart of the daemon; Popen need not wait for it.
-    keeper.returncode = 0
-    if process is None:
-        raise OSError(f"the keeper {keeper.pid} was taken off the kernel by somebody else")
-    return process
+    environment = dict(message.environment)
+    return Process.start(KEEPER, message.SerializeToString(), log, environment, Path(message.run_directory))
 
 
 async def _conclude(run: RunDirectory, attempt: int) -> Exit:

@@ -10,10 +10,12 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 # Every process of an attempt inherits this variable, also one that has left its session and lost its parents.
 MARK = "FINETUNED_ATTEMPT"
@@ -65,6 +67,28 @@ class Process:
             os.close(pidfd)
             return None
         return cls(identity.pid, pidfd)
+
+    @classmethod
+    def start(
+        cls, command: Sequence[str], stdin: bytes, output: IO[bytes], environment: Mapping[str, str], cwd: Path
+    ) -> Self:
+        """Starts a process in a session of its own, with nothing of the daemon's. Raises OSError."""
+        # A file in memory rather than a pipe: it is never half written, whatever becomes of the daemon.
+        given = os.memfd_create("stdin")
+        try:
+            os.pwrite(given, stdin, 0)
+            child = subprocess.Popen(  # noqa: S603 - an argument list of our own, no shell
+                command, stdin=given, stdout=output, stderr=output, env=environment, cwd=cwd, start_new_session=True
+            )
+        finally:
+            os.close(given)
+        identity = identify(child.pid)
+        process = cls.pin(identity) if identity else None
+        # Its end is taken off the kernel by pidfd, as after a restart of the daemon; Popen need not wait for it.
+        child.returncode = 0
+        if process is None:
+            raise OSError(f"process {child.pid} was taken off the kernel by somebody else")
+        return process
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal; none if it has ended."""

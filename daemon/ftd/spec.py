@@ -14,7 +14,7 @@ from enum import StrEnum, auto
 from ftd.datasets import Data
 from ftd.methods import Method
 from ftd.stages import Stage
-from ftd.trackers import Tracker
+from ftd.trackers import Kind, Tracker
 from ftd.weights import Resume, Weights
 
 
@@ -188,8 +188,8 @@ class Resources:
     sharing: Sharing | None = None
 
 
-def choice_name(choice: Stage | Method) -> str:
-    """The field of the oneof that holds a stage or method, as people write it: "sft", "qlora"."""
+def choice_name(choice: Stage | Method | Kind) -> str:
+    """The field of the oneof that holds a stage, method or tracker, as people write it: "sft", "qlora"."""
     return type(choice).__name__.lower()
 
 

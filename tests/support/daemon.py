@@ -69,6 +69,7 @@ class Daemon:
         trainer: dict[str, Any] | None = None,
         queue: dict[str, Any] | None = None,
         limits: dict[str, Any] | None = None,
+        security: dict[str, Any] | None = None,
         launcher: tuple[str, ...] = (),
     ) -> None:
         self.root = root
@@ -94,6 +95,7 @@ class Daemon:
             },
             "queue": queue or {},
             "limits": limits or {},
+            "security": security or {},
         }
         root.mkdir(parents=True, exist_ok=True)
         self.config.write_text(_toml(sections))

@@ -127,6 +127,15 @@ class DeviceKind(StrEnum):
     CPU = auto()
 
 
+class TrackerState(StrEnum):
+    """What a tracker of a job is doing."""
+
+    UNKNOWN = auto()
+    FOLLOWING = auto()
+    DONE = auto()
+    FAILED = auto()
+
+
 class ArtifactKind(StrEnum):
     """What an artifact is."""
 

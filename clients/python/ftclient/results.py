@@ -21,6 +21,7 @@ from ftclient.enums import (
     Outcome,
     Phase,
     ReasonCode,
+    TrackerState,
 )
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ class SourceReport(Record):
     rows_used: int
     rows_dropped: int
     sha256: str
+    decided: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +241,17 @@ class Lineage(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class TrackerStatus(Record):
+    """How far a tracker is: the last event it was told, and where its run is to be seen or why it failed."""
+
+    name: str
+    state: TrackerState
+    message: str
+    seq: int
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Job(Record):
     """A job. Lists leave out `resolved`, `transitions` and `attempts`; `Client.get` has them."""
 
@@ -267,6 +280,7 @@ class Job(Record):
     dependencies: tuple[Dependency, ...]
     front: bool
     lineage: Lineage | None
+    trackers: tuple[TrackerStatus, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from finetuned.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, training_pb2
+from finetuned.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, tracker_pb2, training_pb2
 from ftd import wire
 from ftd.admission import Admission
+from ftd.attempts import Attempts
 from ftd.dispatch import Dispatcher, Trial
 from ftd.doorbells import Doorbells
 from ftd.duration import total_steps, total_tokens
-from ftd.errors import InvalidRequest, InvalidSpec, TooLarge, Violation
+from ftd.errors import InvalidRequest, InvalidSpec, TooLarge, Violation, WrongState
 from ftd.explain import order_of
+from ftd.followers import Followers
 from ftd.job import Job
 from ftd.moves import TERMINAL
 from ftd.outlook import Outlook
@@ -46,6 +48,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         world: World,
         outlook: Outlook,
         dispatcher: Dispatcher,
+        followers: Followers,
+        attempts: Attempts,
         runs: RunDirectories,
         doorbells: Doorbells,
         streams: StreamLimit,
@@ -56,6 +60,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._world = world
         self._outlook = outlook
         self._dispatcher = dispatcher
+        self._followers = followers
+        self._attempts = attempts
         self._runs = runs
         self._doorbells = doorbells
         self._streams = streams
@@ -132,7 +138,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     async def GetJob(self, request: job_service_pb2.GetJobRequest, _context: Context) -> job_service_pb2.GetJobResponse:
         """One job, whole."""
-        return job_service_pb2.GetJobResponse(job=await self._show(await self._queue.find(request.job)))
+        job = await self._queue.find(request.job)
+        shown = await self._show(job)
+        if job.spec.trackers:
+            told = await asyncio.to_thread(self._followers.status, job)
+            shown.trackers.extend(wire.to_proto(each, tracker_pb2.TrackerStatus) for each in told)
+        return job_service_pb2.GetJobResponse(job=shown)
 
     async def ListJobs(
         self, request: job_service_pb2.ListJobsRequest, _context: Context
@@ -181,6 +192,22 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """Holds a job."""
         ask = self._queue.hold if request.only_waiting else self._queue.pause
         return job_service_pb2.PauseJobResponse(job=await self._show(await ask(request.job, CLIENT)))
+
+    async def SaveCheckpoint(
+        self, request: job_service_pb2.SaveCheckpointRequest, _context: Context
+    ) -> job_service_pb2.SaveCheckpointResponse:
+        """Saves a checkpoint and goes on."""
+        job = await self._queue.training(request.job, "save")
+        if not self._attempts.save(job):
+            raise WrongState(job.id, "between two attempts", "save", "running")
+        return job_service_pb2.SaveCheckpointResponse(job=await self._show(job))
+
+    async def StopJob(
+        self, request: job_service_pb2.StopJobRequest, _context: Context
+    ) -> job_service_pb2.StopJobResponse:
+        """Ends a job and keeps what it has learned."""
+        job = await self._queue.stop(request.job, CLIENT)
+        return job_service_pb2.StopJobResponse(job=await self._show(job))
 
     async def ResumeJob(
         self, request: job_service_pb2.ResumeJobRequest, _context: Context

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ftd.errors import Violation
 from ftd.limits import broken_limits
 from ftd.spec import DeviceKind, JobSpec
-from ftd.validate import data, evaluation, methods, outputs, running, stages, weights
+from ftd.validate import data, evaluation, methods, outputs, running, stages, trackers, weights
 
 MOST_DEPENDENCIES = 32
 _RULES = (
@@ -27,7 +27,7 @@ _RULES = (
 
 def check(spec: JobSpec, device: DeviceKind) -> list[Violation]:
     """All problems of a spec for a host on which it would run on `device`; none if it can be resolved."""
-    found = [*broken_limits(spec), *_times(spec), *_after(spec)]
+    found = [*broken_limits(spec), *_times(spec), *_after(spec), *trackers.problems(spec.trackers)]
     for rule in _RULES:
         found += [Violation(f"training.{path}", text) for path, text in rule(spec.training, device)]
     return found

@@ -9,6 +9,8 @@ from ftd.spec import DeviceKind, GgufType, TrainingSpec
 from ftd.stages import Reward
 from ftd.validate.problems import Problem, Rule, listed
 
+# Model types that GGUF files are written of; a test compares the list with the writer.
+GGUF_MODELS = ("llama", "mistral", "qwen2", "qwen3")
 _ADAPTER = "the output is an adapter; accepted with output.merge, or the method full or freeze"
 
 

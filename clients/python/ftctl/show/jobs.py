@@ -14,8 +14,10 @@ from ftctl.text import NOTHING, age, because, clock, duration, number, size
 if TYPE_CHECKING:
     from finetuned.v1.job_pb2 import JobSpec
     from ftclient import Job
-    from ftclient.results import Artifact, DataReport, Dependency
+    from ftclient.results import Artifact, DataReport, Dependency, Lineage, TrackerStatus
 
+# So much of a digest as tells it from the others.
+_DIGEST = 12
 _CSV = ("id", "name", "project", "state", "phase", "step", "total_steps", "loss", "priority", "create_time")
 
 
@@ -49,6 +51,8 @@ def job(found: Job, artifacts: Sequence[Artifact]) -> None:
         memory.table(found.estimate, attempts.peak(found), resident=attempts.on_cpu(found))
     if found.data:
         data(found.data)
+    if found.lineage:
+        lineage(found.lineage)
     if artifacts:
         output.section("Artifacts")
         output.table(["NAME", "KIND", "STEP", "SIZE", "PATH"], [_artifact(artifact) for artifact in artifacts])
@@ -79,7 +83,15 @@ def _facts(found: Job) -> None:
         ("Advice", failure.advice if failure else ""),
         ("Run directory", found.run_directory),
         ("Output", found.output_path),
+        *((f"Tracker {each.name}", _tracker(each, found)) for each in found.trackers),
     )
+
+
+def _tracker(each: TrackerStatus, job: Job) -> str:
+    """How far a tracker is, and where its run is to be seen or why it failed."""
+    last = job.progress.last_seq if job.progress else 0
+    behind = f", {last - each.seq} events behind since {clock(each.time)}" if last > each.seq else ""
+    return f"{each.state}{behind}{f': {each.message}' if each.message else ''}"
 
 
 def _evaluation(found: Job) -> str:
@@ -124,6 +136,18 @@ def data(report: DataReport) -> None:
         for source in report.sources
     ]
     output.table(["SOURCE", "FORMAT", "USED", "DROPPED"], sources, right=(2, 3))
+
+
+def lineage(found: Lineage) -> None:
+    """Where its weights come from."""
+    output.section("Lineage")
+    at = f" at {found.base_revision}" if found.base_revision else ""
+    rows = [["base model", f"{found.base_model}{at}", found.base_digest[:_DIGEST]]]
+    for each in found.ancestors:
+        made = f"job {each.job}, step {each.step}" if each.job else each.path
+        rows.append([each.field, made, each.digest[:_DIGEST]])
+    rows.append(["prepared rows", "", found.data_digest[:_DIGEST]])
+    output.table(["WHAT", "FROM", "SHA-256"], rows)
 
 
 def _row(job: Job, now: datetime) -> list[str]:

@@ -46,7 +46,9 @@ class DataReport(_message.Message):
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceReport]: ...
     @_builtins.property
     def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedRow]:
-        """Rows that were left out, in order; at most the first 100. The counts in `sources` are complete."""
+        """Rows that were left out, in order; at most the first 100. The counts in `sources` are complete, and so is the list in
+        dropped.jsonl in the run directory.
+        """
 
     @_builtins.property
     def evaluation_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvaluationSet]:
@@ -132,6 +134,8 @@ Global___SplitReport: _TypeAlias = SplitReport  # noqa: Y015
 
 @_typing.final
 class SourceReport(_message.Message):
+    """One file of a source."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
@@ -140,6 +144,7 @@ class SourceReport(_message.Message):
     ROWS_USED_FIELD_NUMBER: _builtins.int
     ROWS_DROPPED_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     format: _training_pb2.Format.ValueType
     """As given, or as told from the columns."""
@@ -148,6 +153,8 @@ class SourceReport(_message.Message):
     rows_dropped: _builtins.int
     sha256: _builtins.str
     """SHA-256 of the file."""
+    decided: _builtins.str
+    """Why its rows are read as they are: as the spec says or told by which columns, and which others are read too."""
     def __init__(
         self,
         *,
@@ -157,10 +164,11 @@ class SourceReport(_message.Message):
         rows_used: _builtins.int = ...,
         rows_dropped: _builtins.int = ...,
         sha256: _builtins.str = ...,
+        decided: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "path", b"path", "rows_dropped", b"rows_dropped", "rows_read", b"rows_read", "rows_used", b"rows_used", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided", b"decided", "format", b"format", "path", b"path", "rows_dropped", b"rows_dropped", "rows_read", b"rows_read", "rows_used", b"rows_used", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -445,12 +445,17 @@ class AttemptEnded(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     STEP_SECONDS_FIELD_NUMBER: _builtins.int
+    STOPPED_AT_FIELD_NUMBER: _builtins.int
+    STOPPED_OF_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     checkpoint: _builtins.str
     """The newest complete checkpoint this attempt wrote, empty if none."""
     peak_memory_bytes: _builtins.int
     step_seconds: _builtins.float
     """Mean over its updates, 0 if it made none."""
+    stopped_at: _builtins.int
+    """The step at which it was stopped on request, with its output written, and how many it was to make; 0 if it was not."""
+    stopped_of: _builtins.int
     @_builtins.property
     def failure(self) -> Global___Failure:
         """Set when the outcome is failed."""
@@ -463,10 +468,12 @@ class AttemptEnded(_message.Message):
         checkpoint: _builtins.str = ...,
         peak_memory_bytes: _builtins.int = ...,
         step_seconds: _builtins.float = ...,
+        stopped_at: _builtins.int = ...,
+        stopped_of: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "failure", b"failure", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "step_seconds", b"step_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "failure", b"failure", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "step_seconds", b"step_seconds", "stopped_at", b"stopped_at", "stopped_of", b"stopped_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

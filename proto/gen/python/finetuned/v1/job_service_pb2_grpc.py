@@ -76,6 +76,16 @@ class JobServiceStub:
                 request_serializer=finetuned_dot_v1_dot_job__service__pb2.PauseJobRequest.SerializeToString,
                 response_deserializer=finetuned_dot_v1_dot_job__service__pb2.PauseJobResponse.FromString,
                 _registered_method=True)
+        self.SaveCheckpoint = channel.unary_unary(
+                '/finetuned.v1.JobService/SaveCheckpoint',
+                request_serializer=finetuned_dot_v1_dot_job__service__pb2.SaveCheckpointRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_job__service__pb2.SaveCheckpointResponse.FromString,
+                _registered_method=True)
+        self.StopJob = channel.unary_unary(
+                '/finetuned.v1.JobService/StopJob',
+                request_serializer=finetuned_dot_v1_dot_job__service__pb2.StopJobRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_job__service__pb2.StopJobResponse.FromString,
+                _registered_method=True)
         self.ResumeJob = channel.unary_unary(
                 '/finetuned.v1.JobService/ResumeJob',
                 request_serializer=finetuned_dot_v1_dot_job__service__pb2.ResumeJobRequest.SerializeToString,
@@ -162,6 +172,23 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SaveCheckpoint(self, request, context):
+        """Saves a checkpoint at the end of the running job's step, and goes on. Answers at once: the checkpoint is there when the metrics
+        tell of it. FAILED_PRECONDITION (WRONG_STATE) if it does not train.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopJob(self, request, context):
+        """Ends a running job at the end of its step and keeps what it has learned: a checkpoint is saved, the output is written as at any other
+        end, and the job has SUCCEEDED with a reason (STOPPED_EARLY) that says at which step of how many. A job that has made no step
+        by then is CANCELLED. FAILED_PRECONDITION (WRONG_STATE) if it does not train. CancelJob ends it without waiting for the output.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResumeJob(self, request, context):
         """Queues a paused job again; it goes on from its checkpoint.
         """
@@ -236,6 +263,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.PauseJob,
                     request_deserializer=finetuned_dot_v1_dot_job__service__pb2.PauseJobRequest.FromString,
                     response_serializer=finetuned_dot_v1_dot_job__service__pb2.PauseJobResponse.SerializeToString,
+            ),
+            'SaveCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveCheckpoint,
+                    request_deserializer=finetuned_dot_v1_dot_job__service__pb2.SaveCheckpointRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_job__service__pb2.SaveCheckpointResponse.SerializeToString,
+            ),
+            'StopJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopJob,
+                    request_deserializer=finetuned_dot_v1_dot_job__service__pb2.StopJobRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_job__service__pb2.StopJobResponse.SerializeToString,
             ),
             'ResumeJob': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeJob,
@@ -459,6 +496,60 @@ class JobService:
             '/finetuned.v1.JobService/PauseJob',
             finetuned_dot_v1_dot_job__service__pb2.PauseJobRequest.SerializeToString,
             finetuned_dot_v1_dot_job__service__pb2.PauseJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.JobService/SaveCheckpoint',
+            finetuned_dot_v1_dot_job__service__pb2.SaveCheckpointRequest.SerializeToString,
+            finetuned_dot_v1_dot_job__service__pb2.SaveCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.JobService/StopJob',
+            finetuned_dot_v1_dot_job__service__pb2.StopJobRequest.SerializeToString,
+            finetuned_dot_v1_dot_job__service__pb2.StopJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

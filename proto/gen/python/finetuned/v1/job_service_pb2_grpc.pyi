@@ -55,6 +55,15 @@ class JobServiceStub:
     """Ends a job. A running one stops at its next step. FAILED_PRECONDITION (JOB_FINISHED) if it has ended already."""
     PauseJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.PauseJobRequest, _job_service_pb2.PauseJobResponse]
     """Saves a checkpoint, gives the devices back and holds the job. A queued job is held at once."""
+    SaveCheckpoint: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.SaveCheckpointRequest, _job_service_pb2.SaveCheckpointResponse]
+    """Saves a checkpoint at the end of the running job's step, and goes on. Answers at once: the checkpoint is there when the metrics
+    tell of it. FAILED_PRECONDITION (WRONG_STATE) if it does not train.
+    """
+    StopJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.StopJobRequest, _job_service_pb2.StopJobResponse]
+    """Ends a running job at the end of its step and keeps what it has learned: a checkpoint is saved, the output is written as at any other
+    end, and the job has SUCCEEDED with a reason (STOPPED_EARLY) that says at which step of how many. A job that has made no step
+    by then is CANCELLED. FAILED_PRECONDITION (WRONG_STATE) if it does not train. CancelJob ends it without waiting for the output.
+    """
     ResumeJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ResumeJobRequest, _job_service_pb2.ResumeJobResponse]
     """Queues a paused job again; it goes on from its checkpoint."""
     RetryJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_service_pb2.RetryJobResponse]
@@ -97,6 +106,15 @@ class JobServiceAsyncStub(JobServiceStub):
     """Ends a job. A running one stops at its next step. FAILED_PRECONDITION (JOB_FINISHED) if it has ended already."""
     PauseJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.PauseJobRequest, _job_service_pb2.PauseJobResponse]  # type: ignore[assignment]
     """Saves a checkpoint, gives the devices back and holds the job. A queued job is held at once."""
+    SaveCheckpoint: _aio.UnaryUnaryMultiCallable[_job_service_pb2.SaveCheckpointRequest, _job_service_pb2.SaveCheckpointResponse]  # type: ignore[assignment]
+    """Saves a checkpoint at the end of the running job's step, and goes on. Answers at once: the checkpoint is there when the metrics
+    tell of it. FAILED_PRECONDITION (WRONG_STATE) if it does not train.
+    """
+    StopJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.StopJobRequest, _job_service_pb2.StopJobResponse]  # type: ignore[assignment]
+    """Ends a running job at the end of its step and keeps what it has learned: a checkpoint is saved, the output is written as at any other
+    end, and the job has SUCCEEDED with a reason (STOPPED_EARLY) that says at which step of how many. A job that has made no step
+    by then is CANCELLED. FAILED_PRECONDITION (WRONG_STATE) if it does not train. CancelJob ends it without waiting for the output.
+    """
     ResumeJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ResumeJobRequest, _job_service_pb2.ResumeJobResponse]  # type: ignore[assignment]
     """Queues a paused job again; it goes on from its checkpoint."""
     RetryJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_service_pb2.RetryJobResponse]  # type: ignore[assignment]
@@ -178,6 +196,27 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.PauseJobResponse, _abc.Awaitable[_job_service_pb2.PauseJobResponse]]:
         """Saves a checkpoint, gives the devices back and holds the job. A queued job is held at once."""
+
+    @_abc_1.abstractmethod
+    def SaveCheckpoint(
+        self,
+        request: _job_service_pb2.SaveCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.SaveCheckpointResponse, _abc.Awaitable[_job_service_pb2.SaveCheckpointResponse]]:
+        """Saves a checkpoint at the end of the running job's step, and goes on. Answers at once: the checkpoint is there when the metrics
+        tell of it. FAILED_PRECONDITION (WRONG_STATE) if it does not train.
+        """
+
+    @_abc_1.abstractmethod
+    def StopJob(
+        self,
+        request: _job_service_pb2.StopJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.StopJobResponse, _abc.Awaitable[_job_service_pb2.StopJobResponse]]:
+        """Ends a running job at the end of its step and keeps what it has learned: a checkpoint is saved, the output is written as at any other
+        end, and the job has SUCCEEDED with a reason (STOPPED_EARLY) that says at which step of how many. A job that has made no step
+        by then is CANCELLED. FAILED_PRECONDITION (WRONG_STATE) if it does not train. CancelJob ends it without waiting for the output.
+        """
 
     @_abc_1.abstractmethod
     def ResumeJob(

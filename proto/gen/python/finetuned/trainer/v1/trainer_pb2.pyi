@@ -233,14 +233,19 @@ Global___ProcessIdentity: _TypeAlias = ProcessIdentity  # noqa: Y015
 
 @_typing.final
 class StopRequest(_message.Message):
-    """Written by the daemon, then announced to the keeper with SIGTERM."""
+    """Written by the daemon, then announced to the keeper with SIGTERM, and to the ranks with SIGUSR1. To save a checkpoint and go on takes no
+    file: the keeper hears SIGUSR1, the ranks SIGUSR2.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SAVE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     save: _builtins.bool
     """Save a checkpoint at the step the training stops at."""
+    keep: _builtins.bool
+    """Write the output as well, of the step it stops at. It may take as long as any output: nothing is forced."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -248,10 +253,11 @@ class StopRequest(_message.Message):
         *,
         save: _builtins.bool = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        keep: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["save", b"save", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "save", b"save", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -273,6 +279,8 @@ class RankResult(_message.Message):
     PREPARED_DIRECTORY_FIELD_NUMBER: _builtins.int
     STEP_SECONDS_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
+    STOPPED_AT_FIELD_NUMBER: _builtins.int
+    STOPPED_OF_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     outcome: _event_pb2.Outcome.ValueType
     checkpoint: _builtins.str
@@ -282,6 +290,9 @@ class RankResult(_message.Message):
     """Attempt 0 only: folder of the prepared rows."""
     step_seconds: _builtins.float
     """Mean over its updates, 0 if it made none."""
+    stopped_at: _builtins.int
+    """The step at which it was stopped on request, with the output written, and how many it was to make; 0 if it was not."""
+    stopped_of: _builtins.int
     @_builtins.property
     def failure(self) -> _event_pb2.Failure: ...
     @_builtins.property
@@ -307,10 +318,12 @@ class RankResult(_message.Message):
         prepared_directory: _builtins.str = ...,
         step_seconds: _builtins.float = ...,
         lineage: _weights_pb2.Lineage | None = ...,
+        stopped_at: _builtins.int = ...,
+        stopped_of: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "failure", b"failure", "lineage", b"lineage", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "data", b"data", "failure", b"failure", "lineage", b"lineage", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "prepared_directory", b"prepared_directory", "rank", b"rank", "step_seconds", b"step_seconds", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "data", b"data", "failure", b"failure", "lineage", b"lineage", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "prepared_directory", b"prepared_directory", "rank", b"rank", "step_seconds", b"step_seconds", "stopped_at", b"stopped_at", "stopped_of", b"stopped_of", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
