@@ -128,7 +128,7 @@ class _Host:
     def ahead(self) -> Node:
         """The host as it will be. What is kept for one blocked job is not there for another."""
         rooms = [self.rooms.get(at) or room.copy() for at, room in enumerate(self.node.rooms)]
-        rooms = [Room(room.device, closed=True) if room.kept else room for room in rooms]
+        rooms = [Room(room.device, room.card, closed=True) if room.kept else room for room in rooms]
         return replace(self.node, rooms=rooms, left=self.left, kept_left=None)
 
 

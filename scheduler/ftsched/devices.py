@@ -32,7 +32,7 @@ class Chooser:
     ) -> Positions:
         """The best devices for the ask, of the allowed ones if any are named; empty if there are too few."""
         among = range(len(slots)) if allowed is None else allowed
-        usable = [i for i in among if able(slots[i], ask) and lack(slots[i], ask) is None]
+        usable = [i for i in among if lack(slots[i], ask) is None and able(slots[i].card, ask)]
         if len(usable) < ask.devices or not has(left, ask.host):
             return ()
         sets = self._sets(slots, usable, links, ask)
@@ -53,18 +53,15 @@ class Chooser:
 
     def _sets(self, slots: Sequence[Slot], usable: list[int], links: Links, ask: Ask) -> list[Positions]:
         """The sets of devices worth comparing."""
-        # Idle and tight ones first; a device whose fast neighbours are taken before one that could be in a fast gang.
-        usable = sorted(
-            usable,
-            key=lambda i: (
-                slots[i].jobs if self._spread else 0,
-                _neighbours(links, i, usable),
-                slots[i].free_bytes,
-                i,
-            ),
-        )
         if ask.devices == len(usable):
-            return [tuple(sorted(usable))]
+            return [tuple(usable)]
+        # Idle and tight ones first; a device whose fast neighbours are taken before one that could be in a fast gang.
+        order = [
+            (slots[i].jobs if self._spread else 0, _neighbours(links, i, usable), slots[i].free_bytes, i)
+            for i in usable
+        ]
+        order.sort()
+        usable = [each[3] for each in order]
         if links and ask.devices > 1:
             return [tuple(sorted(found)) for found in islice(combinations(usable, ask.devices), SETS)]
         if self._spread or ask.devices > 1:

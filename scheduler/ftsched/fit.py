@@ -13,22 +13,28 @@ from enum import Enum, auto
 from math import inf
 from typing import NamedTuple
 
-from ftsched.model import Ask, Device, Holding, Kind, Needs, Snapshot
+from ftsched.model import NOTHING, Ask, Device, Holding, Kind, Needs, Snapshot
 
 UNLIMITED = 1 << 60
 # What is left of a host: CPU in thousandths of a core, memory and disk in bytes.
 Left = tuple[int, int, int]
-NOTHING = Needs()
 PLENTY = Needs(UNLIMITED, UNLIMITED, UNLIMITED)
 
 
-class Slot(NamedTuple):
-    """What the check looks at of a device. Devices with equal slots are as good as each other."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Card:
+    """What no job changes of a device. Devices of one make share theirs, so it is compared by identity."""
 
     kind: Kind
     name: str
     total_bytes: int
     fit: bool
+
+
+class Slot(NamedTuple):
+    """What the check looks at of a device. Devices with equal slots are as good as each other."""
+
+    card: Card
     free_bytes: int
     jobs: int
     # How many more jobs it takes.
@@ -64,6 +70,7 @@ class Room:
     """
 
     device: Device
+    card: Card
     outside_bytes: int = 0
     held_bytes: int = 0
     jobs: tuple[str, ...] = ()
@@ -84,24 +91,27 @@ class Room:
 
     def slot(self, ends: float = -inf) -> Slot:
         """As a job sees it that is over at `ends`: a place that is kept from then on is free for it until then."""
-        if ends == -inf and self.now:
+        kept = self.kept if self.kept and ends > self.kept.until else None
+        if self.now and not kept:
             return self.now
-        device, kept, jobs = self.device, self.kept, len(self.jobs)
+        device, jobs = self.device, len(self.jobs)
         free = device.total_bytes - self.outside_bytes - self.held_bytes
         limit = device.max_jobs
         places = 0 if self.closed else UNLIMITED if limit is None else limit - jobs
-        if kept and ends > kept.until:
+        if kept:
             free, places = min(free, kept.spare_bytes), min(places, kept.spare_jobs)
         if places <= 0 or free < 0:
             free, places = 0, max(0, places)
-        found = Slot(device.kind, device.name, device.total_bytes, not device.unfit, free, jobs, places)
-        if ends == -inf:
+        found = Slot(self.card, free, jobs, places)
+        if not kept:
             self.now = found
         return found
 
     def copy(self) -> Room:
         """The same room, to look ahead with."""
-        return Room(self.device, self.outside_bytes, self.held_bytes, self.jobs, self.closed, self.kept, self.now)
+        return Room(
+            self.device, self.card, self.outside_bytes, self.held_bytes, self.jobs, self.closed, self.kept, self.now
+        )
 
     def put(self, job: str, ask: Ask, size: int, ends: float) -> None:
         """Promises `size` bytes to a job that is over at `ends`."""
@@ -117,11 +127,11 @@ class Room:
         """The job ended and gave back what was counted for it."""
         self.now = None
         self.held_bytes -= size
-        self.jobs = tuple(each for each in self.jobs if each != job)
+        self.jobs = tuple([each for each in self.jobs if each != job])
         self.closed = self.closed and not ask.exclusive
 
 
-def able(card: Device | Slot, ask: Ask) -> bool:
+def able(card: Device | Card, ask: Ask) -> bool:
     """Whether a device of this kind, size and model could run the job if it were empty and fit."""
     if card.kind != ask.kind or card.total_bytes < ask.bytes_per_device:
         return False
@@ -135,7 +145,7 @@ def suits(device: Device, ask: Ask) -> bool:
 
 def lack(slot: Slot, ask: Ask) -> Lack | None:
     """Why a device that suits the ask cannot take it now; None: it can."""
-    if not slot.fit:
+    if not slot.card.fit:
         return Lack.UNFIT
     if slot.open < 1 or (ask.exclusive and slot.jobs):
         return Lack.SLOT
@@ -198,7 +208,7 @@ def less(left: Left, needs: Needs, sign: int = 1) -> Left:
 
 def has(left: Left, needs: Needs) -> bool:
     """Whether so much is left."""
-    if needs is NOTHING or needs == NOTHING:
+    if needs is NOTHING:
         return True
     wanted = (needs.cpu_milli, needs.memory_bytes, needs.disk_bytes)
     return all(need <= there for need, there in zip(wanted, left, strict=True) if need)
@@ -211,18 +221,22 @@ def counted(holding: Holding, device: str) -> int:
 
 def survey(snapshot: Snapshot) -> list[Node]:
     """The hosts with their rooms, hosts and devices in the order of the snapshot."""
-    capacity = {host.id: host.capacity for host in snapshot.hosts}
     nodes: dict[str, Node] = {}
     rooms: dict[str, Room] = {}
+    cards: dict[tuple[Kind, str, int, bool], Card] = {}
     for device in snapshot.devices:
         node = nodes.get(device.host)
         if node is None:
             node = nodes[device.host] = Node(device.host, len(nodes))
-            if device.host in capacity:
-                node.capacity = capacity[device.host]
-                node.left = less((0, 0, 0), node.capacity, -1)
-        rooms[device.id] = room = Room(device, device.used_bytes)
+        make = (device.kind, device.name, device.total_bytes, not device.unfit)
+        card = cards.get(make)
+        if card is None:
+            card = cards[make] = Card(*make)
+        rooms[device.id] = room = Room(device, card, device.used_bytes)
         node.rooms.append(room)
+    for host in snapshot.hosts:
+        if node := nodes.get(host.id):
+            node.capacity, node.left = host.capacity, less((0, 0, 0), host.capacity, -1)
     for holding in snapshot.holding:
         _hold(holding, nodes, rooms)
     for room in rooms.values():
@@ -234,17 +248,20 @@ def survey(snapshot: Snapshot) -> list[Node]:
 
 
 def _hold(holding: Holding, nodes: dict[str, Node], rooms: dict[str, Room]) -> None:
-    on = [rooms[device] for device in holding.devices if device in rooms]
-    for room in on:
-        room.put(holding.job, holding.ask, counted(holding, room.device.id), inf)
-        room.outside_bytes -= holding.used_bytes.get(room.device.id, 0)
-    if holding.ask.host != NOTHING:
-        for host in {room.device.host for room in on}:
-            nodes[host].take(holding.ask.host, inf)
+    ask = holding.ask
+    hosts = set()
+    for device in holding.devices:
+        if room := rooms.get(device):
+            room.put(holding.job, ask, counted(holding, device), inf)
+            room.outside_bytes -= holding.used_bytes.get(device, 0)
+            hosts.add(room.device.host)
+    if ask.host is not NOTHING:
+        for host in hosts:
+            nodes[host].take(ask.host, inf)
 
 
 def _links(rooms: Iterable[Room]) -> tuple[tuple[int, ...], ...]:
     devices = [room.device for room in rooms]
     if not any(device.links for device in devices):
         return ()
-    return tuple(tuple(one.links.get(other.id, 0) for other in devices) for one in devices)
+    return tuple(tuple([one.links.get(other.id, 0) for other in devices]) for one in devices)

@@ -57,7 +57,12 @@ class Fragments:
 
     def waste(self, slots: Sequence[Slot], left: Left) -> float:
         """Idle bytes of the host that an average job of the same kind could not use."""
-        key = (tuple(sorted((s.kind, s.name, s.free_bytes, s.jobs == 0) for s in slots if s.open and s.fit)), left)
+        key = (
+            tuple(
+                sorted((s.card.kind, s.card.name, s.free_bytes, s.jobs == 0) for s in slots if s.open and s.card.fit)
+            ),
+            left,
+        )
         found = self._known.get(key)
         if found is None:
             found = sum(self._of_kind(kind, slots, left) for kind in self._weights)
@@ -65,8 +70,8 @@ class Fragments:
         return found
 
     def _of_kind(self, kind: Kind, slots: Sequence[Slot], left: Left) -> float:
-        mine = [slot for slot in slots if slot.kind == kind]
-        ready = [slot for slot in mine if slot.open and slot.fit]
+        mine = [slot for slot in slots if slot.card.kind == kind]
+        ready = [slot for slot in mine if slot.open and slot.card.fit]
         idle = sum(slot.free_bytes for slot in ready)
         waste = 0.0
         sorted_free: dict[tuple[bool, tuple[str, ...]], list[int]] = {}
@@ -82,7 +87,7 @@ class Fragments:
 
 
 def _may(slot: Slot, shape: Shape) -> bool:
-    return not (shape.exclusive and slot.jobs) and (not shape.models or slot.name in shape.models)
+    return not (shape.exclusive and slot.jobs) and (not shape.models or slot.card.name in shape.models)
 
 
 def _weights(counts: Mapping[Ask, int]) -> dict[Kind, dict[Shape, _Weight]]:

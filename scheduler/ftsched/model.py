@@ -63,6 +63,9 @@ class Needs:
     disk_bytes: int = 0
 
 
+NOTHING = Needs()
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """A host with devices. `capacity` is what all jobs of ours together may take of it."""
@@ -84,7 +87,7 @@ class Ask:
     bytes_per_device: int
     pinned: tuple[str, ...] = ()
     exclusive: bool = False
-    host: Needs = Needs()
+    host: Needs = NOTHING
     models: tuple[str, ...] = ()
 
 

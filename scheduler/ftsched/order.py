@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heapreplace
 
 from ftsched.model import Holding, Policy, Snapshot, Waiting
 from ftsched.share import Widths
@@ -54,8 +54,10 @@ def waited(job: Waiting, now: float) -> float:
 def key(job: Waiting, width: float, policy: Policy, now: float) -> Key:
     """The lower, the earlier: shortest service, halved each time the job has waited long; ids make it total."""
     seconds = expected_seconds(job)
-    halvings = waited(job, now) // max(policy.aging_seconds, AGING_RUNS * seconds)
-    return (seconds * width**WIDTH_POWER * 0.5**halvings, -job.attained_seconds, job.queue_time, job.job)
+    service = seconds * width**WIDTH_POWER
+    if halvings := waited(job, now) // max(policy.aging_seconds, AGING_RUNS * seconds):
+        service *= 0.5**halvings
+    return (service, -job.attained_seconds, job.queue_time, job.job)
 
 
 class Line:
@@ -77,17 +79,21 @@ class Line:
             yield from self._by_share(classes[group])
 
     def _by_share(self, jobs: list[Waiting]) -> Iterator[Waiting]:
-        """The next job of the project that has had least of its share, again after each job."""
+        """The next job of the project that has had least of its share, again after each job that started."""
         queues: dict[str, list[Waiting]] = defaultdict(list)
         for job in sorted(jobs, key=self._key, reverse=True):
             queues[job.project].append(job)
         heap = [(self._had(project), project) for project in queues]
         heapify(heap)
         while heap:
-            _, project = heappop(heap)
-            yield queues[project].pop()
-            if queues[project]:
-                heappush(heap, (self._had(project), project))
+            before, project = heap[0]
+            queue = queues[project]
+            while queue and self._had(project) == before:
+                yield queue.pop()
+            if queue:
+                heapreplace(heap, (self._had(project), project))
+            else:
+                heappop(heap)
 
     def _had(self, project: str) -> float:
         return self._usage[project] / self._snapshot.policy.weights.get(project, 1.0)

@@ -10,12 +10,14 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate
 from math import inf
 
 from ftsched.devices import Chooser, Links, Rank
-from ftsched.fit import Left, Node, Slot, has, room_lack, suits
+from ftsched.fit import Card, Left, Node, Slot, able, has, room_lack, suits
 from ftsched.fragments import Fragments
-from ftsched.model import Ask, Holding, Policy
+from ftsched.model import NOTHING, Ask, Holding, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +28,49 @@ class Place:
     positions: tuple[int, ...]
 
 
-@dataclass(eq=False, slots=True)
-class Want:
-    """An ask during one plan: what was refused to asks like it, and the shelves it is looked for on.
+class Refused:
+    """What was refused to a family of asks, the least of it: devices, bytes, and the time.
 
-    Refused are devices, bytes, and the time: only a job that is over by then could be luckier.
+    Who asks for no less is refused, too; only a job that is over by then could be luckier.
     """
 
+    def __init__(self) -> None:
+        self._least: list[tuple[int, int, float]] = []
+
+    def covers(self, ask: Ask, ends: float) -> bool:
+        """Whether the ask of a job that is over at `ends` is known to find nothing."""
+        for devices, size, until in self._least:
+            if devices <= ask.devices and size <= ask.bytes_per_device and until < ends:
+                return True
+        return False
+
+    def add(self, ask: Ask, until: float) -> None:
+        """The ask found nothing, if its job is not over by `until`."""
+        devices, size = ask.devices, ask.bytes_per_device
+        self._least = [each for each in self._least if each[0] < devices or each[1] < size or each[2] < until]
+        self._least.append((devices, size, until))
+
+
+class Family:
+    """Asks that differ in devices and bytes only, during one plan."""
+
+    def __init__(self, hosts: Iterable[Sequence[int]]) -> None:
+        """`hosts`: the sizes of the devices of each host that suit these asks but for their size."""
+        self._sizes, self._counts = _most(hosts)
+        self.on_one_host, self.on_whole_hosts = Refused(), Refused()
+        self.wants: dict[tuple[int, int], Want] = {}
+
+    def most(self, size: int) -> int:
+        """The most devices that are as large on any host."""
+        at = bisect_left(self._sizes, size)
+        return self._counts[at] if at < len(self._counts) else 0
+
+
+@dataclass(eq=False, slots=True)
+class Want:
+    """An ask that is looked for, on these shelves, one after the other."""
+
     ask: Ask
-    whole_hosts: bool
-    refused: list[tuple[int, int, float]]
     shelves: list[Shelf]
 
 
@@ -55,8 +90,13 @@ class Group:
         """What devices that take one more job have free, the most first; of idle devices only or of all."""
         found = self.frees.get((kind, idle))
         if found is None:
-            slots = [s for s in self.slots if s.kind == kind and s.open and s.fit and not (idle and s.jobs)]
-            found = self.frees[kind, idle] = sorted([s.free_bytes for s in slots], reverse=True)
+            found = [
+                slot.free_bytes
+                for slot in self.slots
+                if slot.open and not (idle and slot.jobs) and slot.card.kind == kind and slot.card.fit
+            ]
+            found.sort(reverse=True)
+            self.frees[kind, idle] = found
         return found
 
 
@@ -65,30 +105,31 @@ class Shelf:
 
     def __init__(self, kind: str, devices: int, *, idle: bool) -> None:
         self._kind, self._devices, self._idle = kind, devices, idle
-        # Free bytes, devices that are free besides, and which group: of equals the fuller one is taken first.
-        self._entries: list[tuple[int, int, int]] = []
-        self._groups: list[Group] = []
+        # Free bytes, devices that are free besides, and when it was put up: of equals the fuller one is taken first.
+        self._entries: list[tuple[int, int, int, Group]] = []
         self._present: set[Group] = set()
+        self._put_up = 0
         self._read = 0
 
     def update(self, log: Sequence[Group]) -> None:
         """Puts up the groups that got their first host since the last time."""
+        if self._read == len(log):
+            return
         for group in log[self._read :]:
             if not group.hosts or group in self._present:
                 continue
             free = group.free(self._kind, idle=self._idle)
-            if len(free) < self._devices:
-                continue
-            self._present.add(group)
-            self._groups.append(group)
-            insort(self._entries, (free[self._devices - 1], len(free), len(self._groups) - 1))
+            if len(free) >= self._devices:
+                self._present.add(group)
+                insort(self._entries, (free[self._devices - 1], len(free), self._put_up, group))
+                self._put_up += 1
         self._read = len(log)
 
     def tightest(self, size: int) -> Iterator[Group]:
         """Groups with enough free, the least free first; those that lost all hosts are taken down on the way."""
         at = bisect_left(self._entries, (size,))
         while at < len(self._entries):
-            group = self._groups[self._entries[at][2]]
+            group = self._entries[at][3]
             if group.hosts:
                 yield group
                 at += 1
@@ -106,48 +147,73 @@ class Places:
         self._compared = compared
         self._spread = policy.placement == "spread"
         self._chooser = Chooser(fragments, spread=self._spread)
-        self._groups: dict[tuple[tuple[Slot, ...], Left, Links], Group] = {}
+        self._groups: dict[tuple[tuple[Slot, ...], Left, int], Group] = {}
+        # Links are large and often equal: groups are told apart by a number for them.
+        wirings: dict[Links, int] = {}
+        self._wiring = [wirings.setdefault(node.links, len(wirings)) for node in nodes]
         self._of: list[Group | None] = [None] * len(nodes)
         self._log: list[Group] = []
         self._shelves: dict[tuple[str, int, bool], Shelf] = {}
         self._kept: dict[int, Node] = {}
         self._untils: set[float] = set()
-        self._wants: dict[Ask, Want] = {}
-        self._refused: dict[object, list[tuple[int, int, float]]] = {}
-        # The sizes of devices that hosts have for a family of asks, and how many are large enough.
-        self._sizes: dict[object, set[tuple[int, ...]]] = {}
-        self._most: dict[object, int] = {}
-        # Each device's host and its position there.
-        self.where = {room.device.id: (node, at) for node in nodes for at, room in enumerate(node.rooms)}
+        self._families: dict[object, Family] = {}
         for node in nodes:
             self.changed(node)
 
+    @cached_property
+    def where(self) -> dict[str, tuple[Node, int]]:
+        """Each device's host and its position there."""
+        return {room.device.id: (node, at) for node in self.nodes for at, room in enumerate(node.rooms)}
+
+    @cached_property
+    def _makes(self) -> set[tuple[Card, ...]]:
+        """The sets of devices that hosts have."""
+        return {tuple([room.card for room in node.rooms]) for node in self.nodes}
+
     def find(self, ask: Ask, ends: float = inf) -> tuple[Place, ...]:
         """The best place of a job that is over at `ends`, in a part for each host it takes; empty if there is none."""
-        want = self._want(ask)
-        devices, size = ask.devices, ask.bytes_per_device
-        for least_devices, least_size, until in want.refused:
-            if least_devices <= devices and least_size <= size and until < ends:
-                return ()
-        if want.whole_hosts:
+        family = self._family(ask)
+        whole_hosts = ask.devices > family.most(ask.bytes_per_device)
+        refused = family.on_whole_hosts if whole_hosts else family.on_one_host
+        if refused.covers(ask, ends):
+            return ()
+        if whole_hosts:
             found = self.whole_hosts(self._idle_hosts(ask, ends), ask, ends)
         else:
-            place = self._best(want, ends, ())
+            place = self._best(ask, ends, ())
             found = (place,) if place else ()
         if not found:
             # The kept places that refused it refuse all that are not over before the last of them.
-            want.refused.append((devices, size, max((u for u in self._untils if u < ends), default=-inf)))
+            refused.add(ask, max((u for u in self._untils if u < ends), default=-inf))
         return found
 
+    def most(self, ask: Ask) -> int:
+        """The most devices that suit the ask on any host, were they all free."""
+        return self._family(ask).most(ask.bytes_per_device)
+
+    def _family(self, ask: Ask) -> Family:
+        key = (ask.kind, ask.pinned, ask.models, ask.exclusive, None if ask.host is NOTHING else ask.host)
+        family = self._families.get(key)
+        if family is None:
+            family = self._families[key] = Family(self._sizes(ask))
+        return family
+
+    def _sizes(self, ask: Ask) -> Iterable[list[int]]:
+        """Of each host that is not like another one the sizes of the devices that suit the ask but for their size."""
+        any_size = replace(ask, bytes_per_device=0)
+        if not ask.pinned:
+            return [[card.total_bytes for card in make if able(card, any_size)] for make in self._makes]
+        hosts = {self.where[pin][0].index for pin in ask.pinned if pin in self.where}
+        rooms = [self.nodes[host].rooms for host in hosts]
+        return [[room.device.total_bytes for room in each if suits(room.device, any_size)] for each in rooms]
+
     def _want(self, ask: Ask) -> Want:
-        want = self._wants.get(ask)
+        wants, key = self._family(ask).wants, (ask.devices, ask.bytes_per_device)
+        want = wants.get(key)
         if want is None:
-            whole = ask.devices > self.most(ask)
-            family = (ask.kind, ask.pinned, ask.models, ask.exclusive, ask.host, whole)
-            refused = self._refused.setdefault(family, [])
             # Idle devices first, where that is the policy, and none but those for a job that is to be alone.
             looks = [True] if ask.exclusive else [True, False] if self._spread else [False]
-            want = self._wants[ask] = Want(ask, whole, refused, [self._shelf(ask, idle=idle) for idle in looks])
+            want = wants[key] = Want(ask, [self._shelf(ask, idle=idle) for idle in looks])
         return want
 
     def take(self, places: Iterable[Place], job: str, ask: Ask, ends: float) -> tuple[str, ...]:
@@ -155,10 +221,12 @@ class Places:
         taken: list[str] = []
         for place in places:
             node = place.node
-            node.take(ask.host, ends)
+            if ask.host is not NOTHING:
+                node.take(ask.host, ends)
             for position in place.positions:
-                node.rooms[position].put(job, ask, ask.bytes_per_device, ends)
-                taken.append(node.rooms[position].device.id)
+                room = node.rooms[position]
+                room.put(job, ask, ask.bytes_per_device, ends)
+                taken.append(room.device.id)
             self.changed(node, place.positions)
         return tuple(taken)
 
@@ -181,10 +249,10 @@ class Places:
                 slots[position] = node.rooms[position].slot()
         else:
             slots = [room.slot() for room in node.rooms]
-        key = (tuple(slots), node.left, node.links)
+        key = (tuple(slots), node.left, self._wiring[node.index])
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(*key)
+            group = self._groups[key] = Group(key[0], node.left, node.links)
         if not group.hosts:
             self._log.append(group)
         insort(group.hosts, node.index)
@@ -198,21 +266,6 @@ class Places:
     def hosts_of(self, holding: Holding) -> set[str]:
         """The hosts that a running job is on."""
         return {self.where[device][0].host for device in holding.devices if device in self.where}
-
-    def most(self, ask: Ask) -> int:
-        """The most devices that suit the ask on any host, were they all free."""
-        family = (ask.kind, ask.models, ask.pinned)
-        if family not in self._sizes:
-            any_size = replace(ask, bytes_per_device=0)
-            sizes = {
-                tuple([r.device.total_bytes for r in node.rooms if suits(r.device, any_size)]) for node in self.nodes
-            }
-            self._sizes[family] = sizes
-        key = (ask.bytes_per_device, family)
-        if key not in self._most:
-            counts = (sum(size >= ask.bytes_per_device for size in sizes) for sizes in self._sizes[family])
-            self._most[key] = max(counts, default=0)
-        return self._most[key]
 
     def pick(self, node: Node, ask: Ask, ends: float = inf) -> tuple[int, ...]:
         """The best devices of one host for a job that is over at `ends`, or none."""
@@ -230,7 +283,7 @@ class Places:
         if needed >= self.most(ask):
             return ()
         if needed:
-            rest = self._best(self._want(replace(ask, devices=needed)), ends, {place.node.index for place in found})
+            rest = self._best(replace(ask, devices=needed), ends, {place.node.index for place in found})
             return (*found, rest) if rest and found else ()
         return tuple(found)
 
@@ -238,12 +291,12 @@ class Places:
         found = ((node, idle_devices(node, ask, ends)) for node in self.nodes)
         return [(node, positions) for node, positions in found if positions]
 
-    def _best(self, want: Want, ends: float, but: Container[int]) -> Place | None:
+    def _best(self, ask: Ask, ends: float, but: Container[int]) -> Place | None:
         """The best place on one host, on others than `but`; a host with a kept place only if there is no other."""
-        ask = want.ask
         if ask.pinned:
             hosts = {self.where[pin][0].index for pin in ask.pinned if pin in self.where}
             return self._best_node(hosts, ask, ends, but)
+        want = self._want(ask)
         groups = self._fitting(want, but)
         if not groups:
             return self._best_node(self._kept, ask, ends, but)
@@ -301,6 +354,17 @@ class Places:
             found = self._chooser.rank(group.slots, group.left, group.links, want.ask, positions)
             group.ranks[want] = found
         return found
+
+
+def _most(hosts: Iterable[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """The sizes of devices, ascending, and how many that are as large one host has at most."""
+    most: dict[int, int] = {}
+    for host in hosts:
+        for count, size in enumerate(sorted(host, reverse=True), start=1):
+            most[size] = max(most.get(size, 0), count)
+    sizes = sorted(most)
+    counts = list(accumulate((most[size] for size in reversed(sizes)), max))
+    return sizes, counts[::-1]
 
 
 def idle_devices(node: Node, ask: Ask, ends: float = inf) -> tuple[int, ...]:

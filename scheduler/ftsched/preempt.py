@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import cached_property
 
 from ftsched.backfill import QUANTUM_SECONDS, Future, Reservation
 from ftsched.model import Ask, Holding, Snapshot, Waiting
@@ -40,13 +40,18 @@ class Preemptor:
 
     def __init__(self, snapshot: Snapshot, services: Services, now: float) -> None:
         self._policy, self._services, self._now = snapshot.policy, services, now
-        self._usage = snapshot.usage
+        self._snapshot = snapshot
         self._looks = LOOKS
         self._failed: list[tuple[Ask, int]] = []
         self._leaving = {held.job: held for held in snapshot.holding if held.leaving}
-        may = [held for held in snapshot.holding if self._may_stop(held)] if self._policy.preempt != "off" else []
-        # The lowest class first, then who started last: it has the least to lose.
-        self._may = sorted(may, key=lambda held: (held.priority, -held.start_time, held.job))
+
+    @cached_property
+    def _may(self) -> list[Holding]:
+        """Who may be stopped, the lowest class first, then who started last: it has the least to lose."""
+        if self._policy.preempt == "off":
+            return []
+        may = [held for held in self._snapshot.holding if self._may_stop(held)]
+        return sorted(may, key=lambda held: (held.priority, -held.start_time, held.job))
 
     def _may_stop(self, held: Holding) -> bool:
         old = self._now - held.start_time >= self._policy.min_run_seconds
@@ -58,7 +63,7 @@ class Preemptor:
             return None
         if any(_harder(job, ask, priority) for ask, priority in self._failed):
             return None
-        victims = list(islice((held for held in self._may if self._yields(held, job)), LOOKED))
+        victims = self._victims(job)
         if not victims and not any(self._yields(held, job) for held in self._leaving.values()):
             return None
         self._looks -= 1
@@ -73,6 +78,16 @@ class Preemptor:
         self._may = [held for held in self._may if held.job not in self._leaving]
         reservation = Reservation(place, self._now + QUANTUM_SECONDS)
         return MadeRoom(reservation, stopped, tuple(held.job for held in ended))
+
+    def _victims(self, job: Waiting) -> list[Holding]:
+        """The first of those who may be stopped for the job."""
+        found: list[Holding] = []
+        for held in self._may:
+            if held.priority > job.priority or len(found) == LOOKED:
+                break
+            if self._yields(held, job):
+                found.append(held)
+        return found
 
     def _fewest(self, job: Waiting, places: Places, ended: list[Holding]) -> tuple[Where, list[Holding]] | None:
         """The first place that these make for the job by leaving, and those of them that it needs gone."""
@@ -105,14 +120,15 @@ class Preemptor:
         return held.project == job.project or self._had(held.project, -gives) >= MARGIN * self._had(job.project, needs)
 
     def _had(self, project: str, change: float) -> float:
-        return (self._usage.get(project, 0.0) + change) / self._policy.weights.get(project, 1.0)
+        return (self._snapshot.usage.get(project, 0.0) + change) / self._policy.weights.get(project, 1.0)
 
 
 def _harder(job: Waiting, ask: Ask, priority: int) -> bool:
     """Whether a job asks for no less than another one that found no room, and may stop no more."""
     more = job.ask.devices >= ask.devices and job.ask.bytes_per_device >= ask.bytes_per_device
-    same = replace(job.ask, devices=ask.devices, bytes_per_device=ask.bytes_per_device) == ask
-    return job.priority <= priority and more and same
+    if job.priority > priority or not more:
+        return False
+    return replace(job.ask, devices=ask.devices, bytes_per_device=ask.bytes_per_device) == ask
 
 
 def _first_fit(places: Places, job: Waiting, ended: Sequence[Holding]) -> tuple[Where, list[Holding]] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -41,13 +40,15 @@ class Quotas:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._quotas: Mapping[str, Quota] = snapshot.policy.quotas
-        self._held: dict[str, Held] = defaultdict(Held)
-        for holding in snapshot.holding:
-            self._held[holding.project].add(holding.job, holding.ask)
+        self._held: dict[str, Held] = {project: Held() for project in self._quotas}
+        for holding in snapshot.holding if self._quotas else ():
+            if held := self._held.get(holding.project):
+                held.add(holding.job, holding.ask)
 
     def take(self, job: Waiting) -> None:
         """The job was started."""
-        self._held[job.project].add(job.job, job.ask)
+        if held := self._held.get(job.project):
+            held.add(job.job, job.ask)
 
     def over(self, job: Waiting) -> Excess | None:
         """The first limit that the job would break."""

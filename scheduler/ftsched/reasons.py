@@ -7,6 +7,7 @@ Messages name devices as people see them and only facts of the snapshot; they ne
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
@@ -14,7 +15,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from ftsched.backfill import Reservation
-from ftsched.fit import Lack, Node, Room, lack, room_lack, suits
+from ftsched.fit import Lack, Node, Room, room_lack, suits
 from ftsched.model import Ask, Device, Foreign, Holding, Kind, Needs, Snapshot, Wait, WaitCode, Waiting
 from ftsched.quotas import Excess
 
@@ -27,8 +28,7 @@ HOSTS = 16
 Rank = tuple[bool, int, int, bool, int, int, int, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A job that does not start, and what the walk knows of it.
 
     `ends` is when it would be over if it started now. `behind` is the job that nothing may pass, `makers` those that
@@ -64,21 +64,29 @@ class Said(NamedTuple):
 
 
 class Shown:
-    """The devices that a family of asks is shown, and what was said of them by what they lack."""
+    """The devices that a family of asks is shown, and what was said of them.
+
+    Such asks differ in bytes only. So what the devices lack, and what is said of them, changes where the bytes pass
+    what one of them has free, and nowhere else.
+    """
 
     def __init__(self, rooms: Sequence[Room], ends: float) -> None:
         self.rooms = rooms
-        self.said: dict[tuple[Lack | None, ...], Said] = {}
-        self._slots = [(room.slot(), room.slot(ends)) for room in rooms]
+        slots = [slot for room in rooms for slot in (room.slot(), room.slot(ends))]
+        self._steps = sorted({slot.free_bytes for slot in slots})
         self._largest = min((0 if room.device.unfit else room.own_bytes for room in rooms), default=0)
+        self._said: dict[int, Said | None] = {}
 
     def could_be_freed_for(self, ask: Ask) -> bool:
         """Whether it takes no more than jobs of ours to end."""
         return ask.bytes_per_device <= self._largest
 
-    def lacks(self, ask: Ask) -> tuple[Lack | None, ...]:
-        """What each of them lacks, by the check that places jobs."""
-        return tuple([lack(now, ask) or (Lack.KEPT if lack(then, ask) else None) for now, then in self._slots])
+    def said(self, refusal: Refusal) -> Said | None:
+        """What is wrong with them, without what is asked for; None: nothing is."""
+        step = bisect_left(self._steps, refusal.job.ask.bytes_per_device)
+        if step not in self._said:
+            self._said[step] = _said(refusal.job.ask, [_offer(room, refusal) for room in self.rooms])
+        return self._said[step]
 
 
 class Reasons:
@@ -90,8 +98,8 @@ class Reasons:
         self._untils = sorted({room.kept.until for node in nodes if node.kept for room in node.rooms if room.kept})
         self._known: dict[tuple[Ask, int], Said] = {}
         self._roomy: dict[Kind, list[Node]] = {}
-        # Asks that differ in bytes only are shown the same devices, as long as those refuse them all.
-        self._shown: dict[object, Shown] = {}
+        # Asks that differ in bytes only are shown the same devices, as long as jobs of ours could free them.
+        self._shown: dict[object, list[Shown]] = defaultdict(list)
 
     def why(self, refusal: Refusal) -> Wait:
         """The reason of one job."""
@@ -104,38 +112,38 @@ class Reasons:
         if refusal.makers:
             text = f"{_needs(ask)}; {_jobs(refusal.makers)} {'is' if len(refusal.makers) == 1 else 'are'} making room"
             return Wait(job.job, WaitCode.WAITING_FOR_PREEMPTION, text, refusal.makers)
-        if refusal.reservation:
-            return Wait(job.job, *self._explain(refusal))
-        key = (ask, bisect_left(self._untils, refusal.ends))
-        if key not in self._known:
-            self._known[key] = self._explain(refusal)
-        return Wait(job.job, *self._known[key])
+        if reservation := refusal.reservation:
+            offers = _reserved(self._nodes, refusal, reservation)
+            return Wait(job.job, *self._say(ask, _said(ask, offers), offers[0].room))
+        return Wait(job.job, *self._explain(refusal))
 
     def _explain(self, refusal: Refusal) -> Said:
         ask = refusal.job.ask
-        if refusal.reservation:
-            return self._say(ask, _reserved(self._nodes, refusal, refusal.reservation))
-        family = (ask.kind, ask.devices, ask.pinned, ask.models, ask.exclusive, bisect_left(self._untils, refusal.ends))
-        shown = self._shown.get(family)
-        if shown is None or not shown.could_be_freed_for(ask):
-            gangs = _gangs(self._hosts(ask), refusal)
-            if sum(map(len, gangs)) < ask.devices:
-                gangs = _gangs(self._nodes, refusal)
-            if sum(map(len, gangs)) < ask.devices:
-                return Said(WaitCode.DEVICE_MISSING, _missing(ask, self._snapshot.devices))
-            shown = self._shown[family] = Shown([offer.room for offer in _best(gangs, ask.devices)], refusal.ends)
-        lacks = shown.lacks(ask)
-        if not any(lacks):
-            return self._host_lack(ask, shown.rooms[0].device.host)
-        said = shown.said.get(lacks)
-        if said is None:
-            said = shown.said[lacks] = _said(ask, [_offer(room, refusal) for room in shown.rooms])
-        return Said(said.code, f"{_needs(ask)}; {said.text}", said.waits_for)
+        until = bisect_left(self._untils, refusal.ends)
+        family = (ask.kind, ask.devices, ask.pinned, ask.models, ask.exclusive, until)
+        for shown in self._shown[family]:
+            if shown.could_be_freed_for(ask):
+                return self._say(ask, shown.said(refusal), shown.rooms[0])
+        if (ask, until) not in self._known:
+            self._known[ask, until] = self._look(refusal, family)
+        return self._known[ask, until]
 
-    def _say(self, ask: Ask, shown: Sequence[Offer]) -> Said:
-        if not any(offer.lack for offer in shown):
-            return self._host_lack(ask, shown[0].room.device.host)
-        said = _said(ask, shown)
+    def _look(self, refusal: Refusal, family: object) -> Said:
+        """Explains it by the devices that are nearest to what it asks for."""
+        ask = refusal.job.ask
+        gangs = _gangs(self._hosts(ask), refusal)
+        if sum(map(len, gangs)) < ask.devices:
+            gangs = _gangs(self._nodes, refusal)
+        if sum(map(len, gangs)) < ask.devices:
+            return Said(WaitCode.DEVICE_MISSING, _missing(ask, self._snapshot.devices))
+        shown = Shown([offer.room for offer in _best(gangs, ask.devices)], refusal.ends)
+        if shown.could_be_freed_for(ask):
+            self._shown[family].append(shown)
+        return self._say(ask, shown.said(refusal), shown.rooms[0])
+
+    def _say(self, ask: Ask, said: Said | None, first: Room) -> Said:
+        if said is None:
+            return self._host_lack(ask, first.device.host)
         return Said(said.code, f"{_needs(ask)}; {said.text}", said.waits_for)
 
     def _hosts(self, ask: Ask) -> list[Node]:
@@ -155,9 +163,11 @@ class Reasons:
         return Said(code, f"{_needs(ask)} and {text}{holders}", jobs)
 
 
-def _said(ask: Ask, shown: Sequence[Offer]) -> Said:
-    """What is wrong with the devices, without what is asked for."""
+def _said(ask: Ask, shown: Sequence[Offer]) -> Said | None:
+    """What is wrong with the devices, without what is asked for; None: nothing is."""
     lacking = [offer for offer in shown if offer.lack is not None]
+    if not lacking:
+        return None
     return Said(_code(ask, shown, lacking), _state(ask, shown, lacking), _waits_for(lacking))
 
 
