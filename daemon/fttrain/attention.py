@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -49,6 +50,7 @@ class Rows:
 
 def why_not(model: Any) -> str:
     """Why the model must keep its padding; empty if it need not."""
+    model = _base(model)
     config = model.config.get_text_config()
     if not (model._supports_attention_backend and model._supports_sdpa and model._supports_flash_attn):
         return "its attention cannot be told where rows end"
@@ -67,6 +69,7 @@ def remove_padding(model: Any, *, pairs: bool = False) -> None:
     """
     if reason := why_not(model):
         raise ValueError(reason)
+    model = _base(model)
     by_row = model.config._attn_implementation != "flash_attention_2"
     if by_row:
         model.set_attn_implementation(BY_ROW)
@@ -78,6 +81,11 @@ def remove_padding(model: Any, *, pairs: bool = False) -> None:
 
     model.base_model.register_forward_pre_hook(before, with_kwargs=True)
     model.base_model.register_forward_hook(_put_back, with_kwargs=True)
+
+
+def _base(model: Any) -> Any:
+    """The model below its adapters."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _laid_out(kwargs: dict[str, Any], *, pairs: bool, by_row: bool) -> dict[str, Any]:
@@ -102,17 +110,15 @@ def _laid_out(kwargs: dict[str, Any], *, pairs: bool, by_row: bool) -> dict[str,
 def _without_padding(mask: Tensor, ids: Tensor | None) -> tuple[Rows, Tensor]:
     """The rows, and the places in the padded batch (batch * length) of the tokens that are kept."""
     taken, half = mask.clone(), len(mask) // 2
-    shared = torch.zeros(half, dtype=torch.long)
+    second = len(mask) - half
+    same = torch.zeros_like(mask[:half])
     if ids is not None and 2 * half == len(mask):
-        same = (ids[:half] == ids[half:]) & mask[:half] & mask[half:]
-        same = same.long().cumprod(1).bool()
-        taken[half:] &= ~same
-        shared = same.sum(1).cpu()
-    numbers = (taken.flatten().long().cumsum(0) - 1).clamp(min=0).view(mask.shape)
-    if ids is not None and 2 * half == len(mask):
-        numbers[half:] = torch.where(same, numbers[:half], numbers[half:])
-    pieces, rows = _pieces(mask.sum(1).tolist(), shared.tolist())
-    return Rows(pieces, rows, numbers.flatten()), taken.flatten().nonzero().flatten()
+        same = ((ids[:half] == ids[second:]) & mask[:half] & mask[second:]).long().cumprod(1).bool()
+    taken[second:] &= ~same
+    places = (taken.flatten().long().cumsum(0) - 1).clamp(min=0).view(mask.shape)
+    places[second:] = torch.where(same, places[:half], places[second:])
+    pieces, rows = _pieces(mask.sum(1).tolist(), same.sum(1).tolist())
+    return Rows(pieces, rows, places.flatten()), taken.flatten().nonzero().flatten()
 
 
 def _pieces(lengths: list[int], shared: list[int]) -> tuple[tuple[int, ...], tuple[Row, ...]]:
@@ -132,7 +138,7 @@ def _pieces(lengths: list[int], shared: list[int]) -> tuple[tuple[int, ...], tup
 
 
 def _no_mask(device: torch.device) -> Tensor:
-    """transformers passes a mask of four dimensions on as it is, so it makes none; any attention but ours fails on it."""
+    """A mask of four dimensions is passed on as it is, so none is made; any attention but ours fails on this one."""
     return torch.empty((1, 1, 0, 0), device=device)
 
 
@@ -172,11 +178,12 @@ def attend(
     rows: Rows | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """SDPA row by row: (1, heads, tokens, width) to (1, tokens, heads, width). Without `rows` it is transformers' own."""
+    """SDPA row by row: (1, heads, tokens, width) to (1, tokens, heads, width). Without `rows` it is the library's."""
     if rows is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    # split() has one gradient for all pieces; slices would have one of full length each.
-    parts = [tensor.split(rows.pieces, dim=2) for tensor in (query, key, value)]
+        answer, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return answer, None
+    # All pieces of one split have one gradient; slices would have one of full length each.
+    parts = [torch.split(tensor, list(rows.pieces), dim=2) for tensor in (query, key, value)]
     answers = []
     for row in rows.rows:
         q, k, v = (_joined(part, row) for part in parts)

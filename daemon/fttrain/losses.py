@@ -12,6 +12,7 @@ from types import MethodType
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional
 from trl.trainer.utils import FusedCausalLMOutput
@@ -23,6 +24,8 @@ _SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_he
 
 def score_labels_only(model: Any) -> None:
     """Gives a model on a CPU this head in place of TRL's; a model that scales or caps its logits keeps that one."""
+    if isinstance(model, PeftModel):
+        model = model.get_base_model()
     config = model.config.get_text_config()
     if model.device.type != "cpu" or any(getattr(config, name, None) not in (None, 1.0) for name in _SCALES):
         return
@@ -44,9 +47,7 @@ def _scored(head: Any, hidden: Tensor, labels: Tensor) -> FusedCausalLMOutput:
     """The scores of labels (batch, length), zero where the label is -100, from hidden states (batch, length, width)."""
     mask = labels != -100
     found = LabelScores.apply(hidden[mask], head.weight, head.bias, labels[mask])
-    log_probs, entropy, mean_logits, is_top1 = (
-        each.new_zeros(mask.shape).masked_scatter(mask, each) for each in found
-    )
+    log_probs, entropy, mean_logits, is_top1 = (each.new_zeros(mask.shape).masked_scatter(mask, each) for each in found)
     return FusedCausalLMOutput(
         log_probs=log_probs, entropy=entropy, mean_logits=mean_logits, is_top1=is_top1, label_mask=mask
     )
@@ -63,6 +64,7 @@ class LabelScores(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four scores, (labels,) each."""
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         ahead = needs_hidden and not needs_weight and not needs_bias
         directions = torch.empty_like(hidden) if ahead else None
@@ -85,6 +87,7 @@ class LabelScores(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        """From the gradient of the log-probabilities, (labels,), to those of the first three arguments."""
         if len(ctx.saved_tensors) == 1:
             return ctx.saved_tensors[0] * gradient[:, None].to(ctx.saved_tensors[0].dtype), None, None, None
         hidden, weight, bias, labels = ctx.saved_tensors

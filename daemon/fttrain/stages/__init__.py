@@ -15,7 +15,7 @@ from fttrain.stages.parts import Parts, Stage
 from fttrain.stages.reward import Reward
 from fttrain.stages.sft import Sft
 
-__all__ = ["STAGES", "Parts", "Stage", "of"]
+__all__ = ["PAIRED", "STAGES", "Parts", "Stage", "of"]
 
 STAGES: dict[str, Stage] = {
     "sft": Sft(),
@@ -26,6 +26,9 @@ STAGES: dict[str, Stage] = {
     "orpo": Orpo(),
     "cpo": Cpo(),
 }
+
+# Those whose rows are two answers to a prompt: the batch has all chosen ones, then all rejected ones.
+PAIRED = {"reward", "dpo", "orpo", "cpo"}
 
 
 def of(spec: training_pb2.TrainingSpec) -> Stage:

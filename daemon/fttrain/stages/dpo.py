@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
+import torch
 from trl import DPOConfig, DPOTrainer
 
 from finetuned.v1 import training_pb2
-from fttrain import arguments
+from fttrain import arguments, losses
 from fttrain.stages.parts import Parts, Prepared
 
 
@@ -35,7 +37,12 @@ class Dpo:
             "f_divergence_type": "reverse_kl",
             "use_weighting": False,
         }
-        return _DpoTrainer(args=DPOConfig(**config), ref_model=parts.reference, **parts.for_trainer())
+        kind = _RememberingDpoTrainer if parts.disables_dropout else _DpoTrainer
+        trainer = kind(args=DPOConfig(**config), ref_model=parts.reference, **parts.for_trainer())
+        losses.score_labels_only(trainer.model)
+        if parts.reference is not None:
+            losses.score_labels_only(trainer.ref_model)
+        return trainer
 
 
 def _name(loss: training_pb2.DpoLoss.ValueType) -> str:
@@ -44,3 +51,42 @@ def _name(loss: training_pb2.DpoLoss.ValueType) -> str:
 
 class _DpoTrainer(Prepared, DPOTrainer):  # type: ignore[misc]
     pass
+
+
+class _RememberingDpoTrainer(_DpoTrainer):
+    """Asks the reference once for each row: it does not move, and without dropout it answers the same again."""
+
+    def __init__(self, **parts: Any) -> None:
+        self._remembered: dict[bytes, tuple[float, float]] = {}
+        super().__init__(**parts)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        inputs = inputs | self._reference(inputs)
+        # What TRL takes from rows whose reference was computed before the training.
+        self.precompute_ref_logps = True
+        try:
+            return super()._compute_loss(model, inputs, return_outputs)
+        finally:
+            self.precompute_ref_logps = False
+
+    def _reference(self, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """The reference's log-probabilities of both answers, each (pairs,)."""
+        names = ("ref_chosen_logps", "ref_rejected_logps")
+        keys = _keys(inputs)
+        if not all(key in self._remembered for key in keys):
+            found = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+            self._remembered |= dict(zip(keys, zip(*(each.tolist() for each in found), strict=True), strict=True))
+            return dict(zip(names, found, strict=True))
+        known = torch.tensor([self._remembered[key] for key in keys], device=inputs["input_ids"].device)
+        return dict(zip(names, known.unbind(1), strict=True))
+
+
+def _keys(inputs: dict[str, Any]) -> list[bytes]:
+    """What tells each pair from all others: its tokens, and which of them answer."""
+    # A token and whether it answers, as one number; padding is left out.
+    tokens = (2 * inputs["input_ids"] + inputs["completion_mask"]).cpu()
+    rows = [
+        row[mask.bool()].numpy().tobytes() for row, mask in zip(tokens, inputs["attention_mask"].cpu(), strict=True)
+    ]
+    half = len(rows) // 2
+    return [blake2b(b"-".join(pair), digest_size=16).digest() for pair in zip(rows[:half], rows[half:], strict=True)]

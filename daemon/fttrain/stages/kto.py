@@ -13,7 +13,7 @@ import numpy
 from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
-from fttrain import arguments
+from fttrain import arguments, losses
 from fttrain.stages.parts import Parts, Prepared
 
 # Good answers should weigh as much as bad ones, or up to a third more: equation 8 of arXiv 2402.01306.
@@ -42,6 +42,9 @@ class Kto:
         given = parts.for_trainer(lambda rows: rows.shuffle(seed=spec.seed, keep_in_memory=True))
         trainer = _KtoTrainer(args=KTOConfig(**config), ref_model=parts.reference, **given)
         padding = trainer.processing_class.pad_token_id
+        losses.score_labels_only(trainer.model)
+        if parts.reference is not None:
+            losses.score_labels_only(trainer.ref_model)
         trainer.data_collator = _Mismatching(pad_token_id=padding, max_length=spec.data.max_length)
         return trainer
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer
 
-from fttrain import arguments
+from fttrain import arguments, losses
 from fttrain.stages.parts import Ours, Parts
 
 
@@ -32,7 +32,9 @@ class Sft:
         if spec.data.packing:
             # Packed batches have no padding, and their documents may contain the padding token.
             config["include_num_input_tokens_seen"] = "all"
-        return _SftTrainer(args=SFTConfig(**config), **parts.for_trainer())
+        trainer = _SftTrainer(args=SFTConfig(**config), **parts.for_trainer())
+        losses.score_labels_only(trainer.model)
+        return trainer
 
 
 class _SftTrainer(Ours, SFTTrainer):  # type: ignore[misc]
