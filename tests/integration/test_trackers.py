@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -163,6 +165,32 @@ def test_a_tracker_that_fails_neither_slows_nor_fails_a_job(daemon: Daemon, mann
     failed = until(daemon, job, "mlflow", "FAILED")
     assert failed.message
     assert VALUE not in failed.message
+    assert VALUE not in daemon.log.read_text()
+
+
+def test_trackio_has_a_row_for_each_step(daemon: Daemon) -> None:
+    job = daemon.submit({"steps": 9}, project="vision", trackers=[{"trackio": {}}])
+    daemon.wait(job, "SUCCEEDED")
+    place = Path(until(daemon, job, "trackio", "DONE").message)
+    with contextlib.closing(sqlite3.connect(place / "vision.db")) as table:
+        rows = table.execute("select step, metrics from metrics order by step").fetchall()
+    assert [step for step, _ in rows] == list(range(1, 10))
+    assert "train/loss" in json.loads(rows[0][1])
+
+
+def test_wandb_offline_leaves_a_run_to_be_sent_later(daemon: Daemon) -> None:
+    job = daemon.submit({"steps": 9}, trackers=[{"wandb": {"offline": True}}])
+    daemon.wait(job, "SUCCEEDED")
+    (file,) = Path(until(daemon, job, "wandb", "DONE").message).glob(f"offline-run-*/run-{job}.wandb")
+    assert file.read_bytes().count(b"train/loss") >= 9
+
+
+def test_wandb_that_refuses_the_key_never_shows_it(daemon: Daemon) -> None:
+    there = server("refuse")
+    wandb = {"base_url": there.address, "api_key_secret": "mlflow"}
+    job = daemon.submit({"steps": 200}, trackers=[{"wandb": wandb}])
+    daemon.wait(job, "SUCCEEDED", seconds=20)
+    assert VALUE not in until(daemon, job, "wandb", "FAILED").message
     assert VALUE not in daemon.log.read_text()
 
 

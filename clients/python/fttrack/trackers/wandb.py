@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,11 +17,13 @@ class Wandb:
     """A run whose id is the job's: told twice, it goes on where it was."""
 
     def __init__(self, run: Run, options: Mapping[str, Any], secret: str) -> None:
+        # Not a setting: a setting that is refused is quoted in the error.
+        os.environ["WANDB_API_KEY"] = secret
         import wandb
 
+        address = {"base_url": options["base_url"]} if "base_url" in options else {}
         settings = wandb.Settings(
-            api_key=secret or None,
-            base_url=options.get("base_url"),
+            **address,
             console="off",
             disable_code=True,
             disable_git=True,
