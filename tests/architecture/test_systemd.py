@@ -63,7 +63,12 @@ def test_what_the_example_comments_out_is_the_default() -> None:
     commented = re.sub(r"^(?!# \w+ = |\[).*$", "", (FOLDER / "ftd.toml").read_text(), flags=re.MULTILINE)
     example = tomllib.loads(re.sub(r"^# ", "", commented, flags=re.MULTILINE))
     default = config.Config().model_dump(mode="json")
-    machine = {("devices", "file"), ("trainer", "rank_command"), ("trainer", "prepare_command")}
+    machine = {
+        ("devices", "file"),
+        ("security", "secrets"),
+        ("trainer", "rank_command"),
+        ("trainer", "prepare_command"),
+    }
     different = [
         (section, key)
         for section, keys in example.items()

@@ -82,7 +82,7 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self._rows = itertools.count()
         command = [sys.executable, str(FAKE)]
-        sections = {
+        sections: dict[str, dict[str, Any]] = {
             "daemon": {"state_directory": str(self.state), "socket": str(self.socket), "log_format": "json"},
             "paths": {name: [str(root)] for name in ("model_roots", "data_roots", "output_roots")},
             "devices": {"inventory": "cpu", "cpu_jobs": 4, **(devices or {})},

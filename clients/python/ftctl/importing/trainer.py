@@ -267,9 +267,12 @@ def _run_name(draft: Draft, key: str, value: Any) -> Entry:
 
 
 def _trackers(draft: Draft, key: str, value: Any) -> Entry:
-    if [name.lower() for name in words(value)] in (["none"], []):
+    names = [word(name) for name in words(value)]
+    if names in (["none"], ["no"], []):
         return ignore(key, value, "as here")
-    return ignore(key, value, "no tracker is fed; every step is in the journal: ftctl metrics JOB -o csv")
+    if names in (["all"], ["tensorboard"]):
+        return write(key, value, "trackers", [{"tensorboard": {}}], "event files in the job's run directory")
+    return ignore(key, value, "the same training; for wandb, mlflow or trackio write trackers, where the host allows it")
 
 
 _NO_GPU_SHARDING = "one model is not spread over several GPUs"
@@ -390,7 +393,7 @@ TRAINER: dict[str, Rule] = {
 FAMILIES: dict[str, Rule] = {
     "ddp_": ignored("how ranks talk, not what they learn"),
     "hub_": ignored("nothing is pushed to a hub"),
-    "wandb_": ignored("no tracker is fed; every step is in the journal"),
-    "swanlab_": ignored("no tracker is fed; every step is in the journal"),
+    "wandb_": ignored("the same training; write trackers: [{wandb: …}], where the host allows it"),
+    "swanlab_": ignored("the same training; SwanLab is not told of it"),
     "ray_": refused("jobs run on this host, without Ray", "remove it"),
 }
