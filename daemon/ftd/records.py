@@ -223,6 +223,14 @@ class Duration:
 
 
 @dataclass(frozen=True, slots=True)
+class LengthBin:
+    """Rows of up to so many tokens, and of more than those of the bin before."""
+
+    up_to: int = 0
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SplitReport:
     """Counts of one split of the prepared data."""
 
@@ -231,6 +239,8 @@ class SplitReport:
     trained_tokens: int = 0
     longest_row_tokens: int = 0
     truncated_rows: int = 0
+    duplicate_rows: int = 0
+    lengths: tuple[LengthBin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +253,7 @@ class SourceReport:
     rows_used: int = 0
     rows_dropped: int = 0
     sha256: str = ""
+    decided: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +284,7 @@ class DataReport:
     digest: str = ""
     from_cache: bool = False
     evaluation_sets: tuple[EvaluationSet, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class ArtifactKind(StrEnum):

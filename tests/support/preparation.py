@@ -25,8 +25,10 @@ def order(model: Path, folder: Path, *paths: Path, stage: str = "sft") -> traine
     spec.model.path = str(model)
     spec.seed = 42
     for path in paths:
-        spec.data.train.add(path=str(path), weight=1)
+        spec.data.train.add(path=str(path), weight=1, eval_split=0)
     spec.data.eval_split = 0
+    spec.data.mixing = training_pb2.MIXING_CONCAT
+    spec.data.strict = False
     spec.data.max_length = 512
     spec.data.long_rows = training_pb2.LONG_ROWS_TRUNCATE
     spec.data.packing = False

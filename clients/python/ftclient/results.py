@@ -165,6 +165,14 @@ class Dependency(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class LengthBin(Record):
+    """Rows of up to so many tokens, and of more than those of the bin before."""
+
+    up_to: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class SplitReport(Record):
     """Counts of one split of the prepared data."""
 
@@ -173,6 +181,8 @@ class SplitReport(Record):
     trained_tokens: int
     longest_row_tokens: int
     truncated_rows: int
+    duplicate_rows: int
+    lengths: tuple[LengthBin, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +226,7 @@ class DataReport(Record):
     digest: str
     from_cache: bool
     evaluation_sets: tuple[EvaluationSet, ...]
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,15 @@ from typing import Any
 from google.protobuf import json_format
 
 from finetuned.v1 import data_report_pb2, training_pb2
+from fttrain.data.dropped import Dropped
+from fttrain.data.readers import kind_of
 from fttrain.data.sources import Source
 from fttrain.files import sync_folder, write_message
 
 # Of how rows are made; raise it with every change that makes other rows of the same input.
 _VERSION = 2
 _REPORT = "report.json"
+_DROPPED = "dropped.jsonl"
 _TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py", "*_templates/*.jinja")
 _NOT_TOKENIZER = ("generation_config.json", "*.index.json", "README.*", "LICENSE*")
 
@@ -38,24 +41,30 @@ def digest(spec: training_pb2.TrainingSpec, sources: list[Source], model: Path, 
         "tokenizer": {str(path.relative_to(model)): _sha256(path) for path in _tokenizer_files(model)},
         "template": template,
         "stage": spec.WhichOneof("stage"),
-        "train_on": spec.sft.train_on,
-        "max_length": spec.data.max_length,
-        "long_rows": spec.data.long_rows,
-        "packing": spec.data.packing,
-        "eval_split": spec.data.eval_split,
+        "sft": json_format.MessageToDict(spec.sft),
+        "data": _settings(spec.data),
         "seed": spec.seed,
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def find(root: Path, name: str, sources: list[Source]) -> data_report_pb2.DataReport | None:
-    """The report of rows that are in the cache already, told of this job's paths; None if they are not."""
+def find(root: Path, name: str, sources: list[Source], dropped: Path) -> data_report_pb2.DataReport | None:
+    """The report of rows that are in the cache already, told of this job's paths; None if they are not.
+
+    The list of rows that were left out is copied to `dropped`, where there is one.
+    """
+    folder = root / name
     try:
-        report = json_format.Parse((root / name / _REPORT).read_text(), data_report_pb2.DataReport())
+        report = json_format.Parse((folder / _REPORT).read_text(), data_report_pb2.DataReport())
+        # What was used last is kept longest.
+        os.utime(folder / _REPORT)
+        if (folder / _DROPPED).exists():
+            shutil.copyfile(folder / _DROPPED, dropped)
     except FileNotFoundError:
         return None
-    for found, source in zip(report.sources, sources, strict=True):
-        found.path = source.spec.path
+    files = (file for source in sources for file in source.files)
+    for found, file in zip(report.sources, files, strict=True):
+        found.path = str(file.path)
     report.from_cache = True
     return report
 
@@ -78,8 +87,9 @@ def new_entry(root: Path, name: str, job_id: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_report(folder: Path, report: data_report_pb2.DataReport) -> None:
-    """Puts the report beside the rows it tells of."""
+def write_report(folder: Path, report: data_report_pb2.DataReport, dropped: Dropped) -> None:
+    """Puts the report beside the rows it tells of, and the list of those that were left out."""
+    dropped.copy(folder / _DROPPED)
     write_message(folder / _REPORT, report)
 
 
@@ -93,11 +103,18 @@ def _publish(folder: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
+def _settings(data: training_pb2.Data) -> dict[str, Any]:
+    """All but the sources and paths, which are there by their content."""
+    settings = json_format.MessageToDict(data)
+    return {name: value for name, value in settings.items() if name not in ("train", "eval", "chatTemplatePath")}
+
+
 def _source(source: Source) -> dict[str, Any]:
     spec = json_format.MessageToDict(source.spec)
-    spec.pop("path")
-    split = source.field.partition("[")[0]
-    return {**spec, "split": split, "kind": source.path.suffix.lower(), "sha256": source.report.sha256}
+    for name in ("path", "files", "datasetInfo"):
+        spec.pop(name, None)
+    files = [(kind_of(file.path), file.report.sha256) for file in source.files]
+    return {**spec, "split": source.field.partition("[")[0], "files": files}
 
 
 def _tokenizer_files(model: Path) -> list[Path]:

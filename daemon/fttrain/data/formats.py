@@ -75,8 +75,8 @@ class Fields:
         """The functions that the row declares."""
         return declared(self.value("tools") if self.has("tools") else None)
 
-    def turns(self, field: str) -> tuple[list[Message], frozenset[int]]:
-        """The turns of a conversation, and the indices of the muted ones."""
+    def turns(self, field: str) -> list[Message]:
+        """The turns of a conversation."""
         return conversation(self.value(field), self.column(field), self._spelling)
 
     def turn(self, field: str) -> Message:
@@ -90,11 +90,8 @@ def _alpaca(row: Fields) -> Chat:
 
 
 def _turns(row: Fields) -> Chat:
-    messages, muted = row.turns("messages")
-    if row.has("system") and messages[0]["role"] != "system":
-        shift = bool(row.text("system").strip())
-        messages, muted = with_system(messages, row.text("system")), frozenset(index + shift for index in muted)
-    return chat(messages, row.value("tools") if row.has("tools") else None, muted)
+    messages = with_system(row.turns("messages"), row.text_or_empty("system"))
+    return chat(messages, row.value("tools") if row.has("tools") else None)
 
 
 def _prompt_completion(row: Fields) -> Plain:
@@ -132,18 +129,18 @@ def _prompt_and_answer(row: Fields) -> tuple[list[Message] | str, list[Message] 
     if row.has("output"):
         return _asked(row), [{"role": "assistant", "content": row.filled("output")}]
     if row.has("messages"):
-        messages = with_system(row.turns("messages")[0], row.text_or_empty("system"))
+        messages = with_system(row.turns("messages"), row.text_or_empty("system"))
         return messages[:-1], messages[-1:]
     raise BadRow("the row has no answer; accepted is completion, output, messages or conversations")
 
 
 def _prompt(row: Fields) -> list[Message] | str:
     if row.has("messages"):
-        return with_system(row.turns("messages")[0], row.text_or_empty("system"))
+        return with_system(row.turns("messages"), row.text_or_empty("system"))
     if row.has("instruction"):
         return _asked(row)
     if row.has("prompt"):
-        return row.filled("prompt") if isinstance(row.value("prompt"), str) else row.turns("prompt")[0]
+        return row.filled("prompt") if isinstance(row.value("prompt"), str) else row.turns("prompt")
     return []
 
 
@@ -189,7 +186,7 @@ def _answer(row: Fields, field: str) -> list[Message] | str:
     value = row.value(field)
     if isinstance(value, str):
         return row.filled(field)
-    return row.turns(field)[0] if isinstance(value, list) else [row.turn(field)]
+    return row.turns(field) if isinstance(value, list) else [row.turn(field)]
 
 
 def _as_turns(answer: list[Message] | str) -> list[Message]:

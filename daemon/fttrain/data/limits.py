@@ -12,7 +12,7 @@ Row = Example | IdPair | IdAnswer
 
 
 class TooLong(BadRow):
-    """A row over the limit where the spec says to refuse such rows."""
+    """A row over the limit where the spec says to drop or to refuse such rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,7 @@ def fitted(row: Row, limit: int, policy: training_pb2.LongRows.ValueType) -> tup
     length = _longest(row)
     truncated = length > limit
     if truncated and policy != training_pb2.LONG_ROWS_TRUNCATE:
-        error = TooLong if policy == training_pb2.LONG_ROWS_REFUSE else BadRow
-        raise error(f"the row has {length} tokens; data.max_length is {limit}")
+        raise TooLong(f"the row has {length} tokens; data.max_length is {limit}")
     row = _cut(row, limit) if truncated else row
     trained = _trained(row)
     if not trained:

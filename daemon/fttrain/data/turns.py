@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fttrain.data.forms import Chat, Message, Tools
@@ -24,6 +25,9 @@ _ROLES = {
     "observation": "tool",
 }
 _CALL = "function_call"
+# What files call the thinking of a turn.
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+_SPEAKERS = {**_ROLES, _CALL: _CALL}
 
 # Who may speak after whom; None is the beginning.
 _AFTER: dict[str | None, tuple[str, ...]] = {
@@ -35,41 +39,55 @@ _AFTER: dict[str | None, tuple[str, ...]] = {
 }
 
 
-def conversation(
-    turns: object, column: str, role: str | None, content: str | None
-) -> tuple[list[Message], frozenset[int]]:
-    """Messages, and the indices of those with `weight: 0`. `role`, `content`: keys of a turn, if unusual."""
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a file writes turns: the keys of who speaks and of what is said, if unusual, and the role of each speaker."""
+
+    role: str | None = None
+    content: str | None = None
+    speakers: Mapping[str, str] = field(default_factory=lambda: _SPEAKERS)
+
+
+USUAL = Spelling()
+
+
+def conversation(turns: object, column: str, spelling: Spelling = USUAL) -> list[Message]:
+    """Messages; one that says whether it is to be trained on has that as `train`."""
     turns = decoded(turns, column)
     if not isinstance(turns, list):
         raise BadRow(f"column {column!r} is {kind(turns)}; accepted is a list of turns")
     if not turns:
         raise BadRow(f"column {column!r} is an empty list")
-    messages = [message(turn, f"turn {index} of {column!r}", role, content) for index, turn in enumerate(turns, 1)]
-    muted = frozenset(index for index, turn in enumerate(turns) if turn.get("weight") == 0)
-    return messages, muted
+    return [message(turn, f"turn {index} of {column!r}", spelling) for index, turn in enumerate(turns, 1)]
 
 
-def message(turn: object, where: str, role: str | None = None, content: str | None = None) -> Message:
+def message(turn: object, where: str, spelling: Spelling = USUAL) -> Message:
     """One turn as a message."""
     if not isinstance(turn, Mapping):
         raise BadRow(f"{where} is {kind(turn)}; accepted is an object with role and content, or from and value")
-    speaker_key = role or ("role" if "role" in turn else "from")
-    content_key = content or ("content" if "content" in turn or "role" in turn else "value")
+    speaker_key = spelling.role or ("role" if "role" in turn else "from")
+    content_key = spelling.content or ("content" if "content" in turn or "role" in turn else "value")
     speaker = turn.get(speaker_key)
     if not isinstance(speaker, str):
         raise BadRow(f"{where} has no {speaker_key!r}; it has {listed(turn)}")
-    if speaker == _CALL:
-        return {"role": "assistant", "content": "", "tool_calls": _shared_call(turn.get(content_key), where)}
-    if speaker not in _ROLES:
+    role = spelling.speakers.get(speaker)
+    rest: Message = dict(_trained(turn, where))
+    if role == _CALL:
+        return {"role": "assistant", "content": "", "tool_calls": _shared_call(turn.get(content_key), where), **rest}
+    if role is None:
         raise BadRow(
-            f"{where} has the unknown role {speaker!r}{nearest(speaker, _ROLES)}; "
-            f"accepted are {listed((*_ROLES, _CALL))}"
+            f"{where} has the unknown role {speaker!r}{nearest(speaker, spelling.speakers)}; "
+            f"accepted are {listed(spelling.speakers)}"
         )
-    rest = {key: turn[key] for key in ("name", "tool_call_id", "reasoning_content") if turn.get(key) is not None}
+    rest |= {key: turn[key] for key in ("name", "tool_call_id") if turn.get(key) is not None}
+    if (thought := next((turn[key] for key in _THOUGHTS if turn.get(key) is not None), None)) is not None:
+        if not isinstance(thought, str):
+            raise BadRow(f"what is thought in {where} is {kind(thought)}; accepted is a string")
+        rest["reasoning_content"] = thought
     calls = turn.get("tool_calls")
     if calls:
         rest["tool_calls"] = _openai_calls(calls, where)
-    return {"role": _ROLES[speaker], "content": _said(turn, content_key, where, may_be_empty=bool(calls)), **rest}
+    return {"role": role, "content": _said(turn, content_key, where, may_be_empty=bool(calls)), **rest}
 
 
 def checked(messages: Sequence[Message]) -> None:
@@ -93,10 +111,10 @@ def with_system(messages: list[Message], system: str) -> list[Message]:
     return messages if own or not system.strip() else [{"role": "system", "content": system}, *messages]
 
 
-def chat(messages: list[Message], tools: object = None, muted: frozenset[int] = frozenset()) -> Chat:
+def chat(messages: list[Message], tools: object = None) -> Chat:
     """A checked conversation, with the tools its row declares."""
     checked(messages)
-    return Chat(messages, declared(tools), muted)
+    return Chat(messages, declared(tools))
 
 
 def declared(tools: object) -> Tools | None:
@@ -106,7 +124,11 @@ def declared(tools: object) -> Tools | None:
         return None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise BadRow(f"column 'tools' is {kind(tools)}; accepted is a list of function declarations")
-    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
+    whole = [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
+    for number, tool in enumerate(whole, 1):
+        if not isinstance(tool["function"], dict) or not isinstance(tool["function"].get("name"), str):
+            raise BadRow(f"function {number} in column 'tools' has no name; accepted is an object with name")
+    return whole
 
 
 def decoded(value: object, column: str) -> object:
@@ -117,6 +139,19 @@ def decoded(value: object, column: str) -> object:
         return json.loads(value)
     except json.JSONDecodeError as error:
         raise BadRow(f"column {column!r} is a string that is not JSON: {error.msg} at column {error.colno}") from error
+
+
+def _trained(turn: Mapping[str, Any], where: str) -> dict[str, bool]:
+    """Whether the turn says that it is to be trained on, or not to be; OpenAI's weight only says the latter."""
+    for key in ("train", "loss"):
+        if (wish := turn.get(key)) is not None:
+            if not isinstance(wish, bool):
+                raise BadRow(f"{key!r} of {where} is {kind(wish)}; accepted is true or false")
+            return {"train": wish}
+    weight = turn.get("weight")
+    if weight not in (None, 0, 1):
+        raise BadRow(f"'weight' of {where} is {weight!r:.20}; accepted is 0 or 1")
+    return {"train": False} if weight == 0 else {}
 
 
 def _said(turn: Mapping[str, Any], key: str, where: str, *, may_be_empty: bool) -> str:

@@ -102,7 +102,8 @@ def test_equal_input_is_prepared_once_whatever_its_path(model: Path, tmp_path: P
         "data { max_length: 511 }",
         "data { long_rows: LONG_ROWS_DROP }",
         "data { packing: true }",
-        "data { eval_split: 0.5 }",
+        "data { strict: true }",
+        "data { mixing: MIXING_INTERLEAVE_OVER }",
         "sft { train_on: TRAIN_ON_ALL }",
         "pretrain {}",
         "seed: 43",
@@ -163,7 +164,7 @@ def test_weights_repeat_and_thin_out(model: Path, tmp_path: Path) -> None:
 def test_rows_held_back_are_not_trained_on(model: Path, tmp_path: Path) -> None:
     message = order(model, tmp_path, texts(tmp_path / "a.jsonl", 10))
     message.spec.data.train[0].weight = 2
-    message.spec.data.eval_split = 0.3
+    message.spec.data.train[0].eval_split = 0.3
     result = prepared(message)
     train, held = decoded(result, model), decoded(result, model, "eval")
     assert (len(train), len(held), result.data.eval.rows) == (14, 3, 3)
@@ -288,7 +289,7 @@ def test_data_in_which_no_token_is_trained_on_is_refused_with_the_reason(model: 
 
 def test_one_row_cannot_be_split(model: Path, tmp_path: Path) -> None:
     message = order(model, tmp_path, texts(tmp_path / "a.jsonl", 1))
-    message.spec.data.eval_split = 0.5
+    message.spec.data.train[0].eval_split = 0.5
     assert refusal(message) == "data.eval_split: there is one row, which cannot be split"
 
 

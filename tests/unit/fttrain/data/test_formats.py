@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from tests.support.preparation import ROWS, jsonl
 
 from finetuned.v1 import training_pb2
+from fttrain.data.dropped import Dropped
 from fttrain.data.forms import Chat, Form, Labelled, Pair, Plain
 from fttrain.data.sources import Source
 from fttrain.failure import Refused
@@ -15,8 +16,20 @@ from fttrain.failure import Refused
 HELLO = {"role": "user", "content": "Greet me."}
 
 
+LISTS: list[Dropped] = []
+
+
 def source(path: Path, **fields: Any) -> Source:
-    return Source(training_pb2.DataSource(path=str(path), **fields), "data.train[0]", 0)
+    given = training_pb2.DataSource(path=str(path), **fields)
+    LISTS.append(Dropped(path.with_name("dropped.jsonl")))
+    return Source(given, "data.train[0]", 0, LISTS[-1], fields.get("files", [str(path)]))
+
+
+@pytest.fixture(autouse=True)
+def closed_lists() -> Iterator[None]:
+    yield
+    while LISTS:
+        LISTS.pop().__exit__(None, None, None)
 
 
 def read(path: Path, taken: Collection[str] = (), **fields: Any) -> tuple[str, list[Form], list[tuple[int, str]]]:
@@ -25,8 +38,8 @@ def read(path: Path, taken: Collection[str] = (), **fields: Any) -> tuple[str, l
     it.tell(taken)
     it.check(lambda: None)
     forms = [form for _, form in it.forms(lambda: None)]
-    assert it.report.rows_read == it.usable + it.report.rows_dropped
-    return it.layout.name, forms, [(row.row, row.reason) for row in it.dropped]
+    assert it.rows_read == it.usable + it.rows_dropped
+    return it.layout.name, forms, [(row.row, row.reason) for row in it._dropped.shown]
 
 
 def reason(tmp_path: Path, row: Any, taken: Collection[str] = (), **fields: Any) -> str:
@@ -81,7 +94,8 @@ def test_sharegpt_calls_become_tool_calls() -> None:
 def test_a_weight_of_zero_mutes_a_turn() -> None:
     name, forms, _ = read(ROWS / "messages.jsonl")
     assert name == "messages"
-    assert [form.muted for form in forms if isinstance(form, Chat)] == [frozenset(), {1}]
+    wishes = [[message.get("train") for message in form.messages] for form in forms if isinstance(form, Chat)]
+    assert [set(each) for each in wishes] == [{None}, {None, False}]
 
 
 def test_plain_formats() -> None:

@@ -30,12 +30,10 @@ def test_the_first_token_is_predicted_by_nothing() -> None:
         fitted(Example([1, 2], [1, -100]), 9, training_pb2.LONG_ROWS_TRUNCATE)
 
 
-def test_long_rows_are_dropped_or_refused_as_asked() -> None:
-    with pytest.raises(BadRow, match=r"the row has 4 tokens; data\.max_length is 3") as dropped:
-        fitted(LONG, 3, training_pb2.LONG_ROWS_DROP)
-    assert not isinstance(dropped.value, TooLong)
-    with pytest.raises(TooLong):
-        fitted(LONG, 3, training_pb2.LONG_ROWS_REFUSE)
+@pytest.mark.parametrize("policy", [training_pb2.LONG_ROWS_DROP, training_pb2.LONG_ROWS_REFUSE])
+def test_long_rows_are_told_apart_from_bad_ones(policy: training_pb2.LongRows.ValueType) -> None:
+    with pytest.raises(TooLong, match=r"the row has 4 tokens; data\.max_length is 3"):
+        fitted(LONG, 3, policy)
 
 
 def test_of_a_pair_both_answers_are_cut_and_the_prompt_counts_twice() -> None:

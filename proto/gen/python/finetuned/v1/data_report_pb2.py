@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from finetuned.v1 import training_pb2 as finetuned_dot_v1_dot_training__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66inetuned/v1/data_report.proto\x12\x0c\x66inetuned.v1\x1a\x1b\x66inetuned/v1/training.proto\"\x91\x02\n\nDataReport\x12(\n\x05train\x18\x01 \x01(\x0b\x32\x19.finetuned.v1.SplitReport\x12\'\n\x04\x65val\x18\x02 \x01(\x0b\x32\x19.finetuned.v1.SplitReport\x12+\n\x07sources\x18\x03 \x03(\x0b\x32\x1a.finetuned.v1.SourceReport\x12)\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x18.finetuned.v1.DroppedRow\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x12\n\nfrom_cache\x18\x06 \x01(\x08\x12\x34\n\x0f\x65valuation_sets\x18= \x03(\x0b\x32\x1b.finetuned.v1.EvaluationSet\"+\n\rEvaluationSet\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\"w\n\x0bSplitReport\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\x16\n\x0etrained_tokens\x18\x03 \x01(\x03\x12\x1a\n\x12longest_row_tokens\x18\x04 \x01(\x03\x12\x16\n\x0etruncated_rows\x18\x05 \x01(\x03\"\x9f\x01\n\x0cSourceReport\x12\x0c\n\x04path\x18\x01 \x01(\t\x12$\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x14.finetuned.v1.Format\x12\x11\n\trows_read\x18\x03 \x01(\x03\x12\x11\n\trows_used\x18\x04 \x01(\x03\x12\x14\n\x0crows_dropped\x18\x05 \x01(\x03\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x0f\n\x07\x64\x65\x63ided\x18= \x01(\t\"9\n\nDroppedRow\x12\x0e\n\x06source\x18\x01 \x01(\x05\x12\x0b\n\x03row\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\tB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66inetuned/v1/data_report.proto\x12\x0c\x66inetuned.v1\x1a\x1b\x66inetuned/v1/training.proto\"\xa2\x02\n\nDataReport\x12(\n\x05train\x18\x01 \x01(\x0b\x32\x19.finetuned.v1.SplitReport\x12\'\n\x04\x65val\x18\x02 \x01(\x0b\x32\x19.finetuned.v1.SplitReport\x12+\n\x07sources\x18\x03 \x03(\x0b\x32\x1a.finetuned.v1.SourceReport\x12)\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x18.finetuned.v1.DroppedRow\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x12\n\nfrom_cache\x18\x06 \x01(\x08\x12\x34\n\x0f\x65valuation_sets\x18= \x03(\x0b\x32\x1b.finetuned.v1.EvaluationSet\x12\x0f\n\x07remarks\x18> \x03(\t\"+\n\rEvaluationSet\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\"\xb9\x01\n\x0bSplitReport\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\x12\x16\n\x0etrained_tokens\x18\x03 \x01(\x03\x12\x1a\n\x12longest_row_tokens\x18\x04 \x01(\x03\x12\x16\n\x0etruncated_rows\x18\x05 \x01(\x03\x12\x16\n\x0e\x64uplicate_rows\x18= \x01(\x03\x12(\n\x07lengths\x18> \x03(\x0b\x32\x17.finetuned.v1.LengthBin\"(\n\tLengthBin\x12\r\n\x05up_to\x18\x01 \x01(\x03\x12\x0c\n\x04rows\x18\x02 \x01(\x03\"\x9f\x01\n\x0cSourceReport\x12\x0c\n\x04path\x18\x01 \x01(\t\x12$\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x14.finetuned.v1.Format\x12\x11\n\trows_read\x18\x03 \x01(\x03\x12\x11\n\trows_used\x18\x04 \x01(\x03\x12\x14\n\x0crows_dropped\x18\x05 \x01(\x03\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x0f\n\x07\x64\x65\x63ided\x18= \x01(\t\"9\n\nDroppedRow\x12\x0e\n\x06source\x18\x01 \x01(\x05\x12\x0b\n\x03row\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\tB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z)finetuned.dev/go/finetuned/v1;finetunedv1'
   _globals['_DATAREPORT']._serialized_start=78
-  _globals['_DATAREPORT']._serialized_end=351
-  _globals['_EVALUATIONSET']._serialized_start=353
-  _globals['_EVALUATIONSET']._serialized_end=396
-  _globals['_SPLITREPORT']._serialized_start=398
-  _globals['_SPLITREPORT']._serialized_end=517
-  _globals['_SOURCEREPORT']._serialized_start=520
-  _globals['_SOURCEREPORT']._serialized_end=679
-  _globals['_DROPPEDROW']._serialized_start=681
-  _globals['_DROPPEDROW']._serialized_end=738
+  _globals['_DATAREPORT']._serialized_end=368
+  _globals['_EVALUATIONSET']._serialized_start=370
+  _globals['_EVALUATIONSET']._serialized_end=413
+  _globals['_SPLITREPORT']._serialized_start=416
+  _globals['_SPLITREPORT']._serialized_end=601
+  _globals['_LENGTHBIN']._serialized_start=603
+  _globals['_LENGTHBIN']._serialized_end=643
+  _globals['_SOURCEREPORT']._serialized_start=646
+  _globals['_SOURCEREPORT']._serialized_end=805
+  _globals['_DROPPEDROW']._serialized_start=807
+  _globals['_DROPPEDROW']._serialized_end=864
 # @@protoc_insertion_point(module_scope)

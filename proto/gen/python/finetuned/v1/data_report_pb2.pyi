@@ -32,6 +32,7 @@ class DataReport(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     FROM_CACHE_FIELD_NUMBER: _builtins.int
     EVALUATION_SETS_FIELD_NUMBER: _builtins.int
+    REMARKS_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """Content address of the prepared rows: equal data, model tokenizer, template and settings give an equal digest."""
     from_cache: _builtins.bool
@@ -54,6 +55,10 @@ class DataReport(_message.Message):
     def evaluation_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvaluationSet]:
         """Whose rows the evaluation rows are, one set after the other; a set for each source of data.eval."""
 
+    @_builtins.property
+    def remarks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a person should know of the rows and nobody has to act on, e.g. that the template leaves thinking out."""
+
     def __init__(
         self,
         *,
@@ -64,10 +69,11 @@ class DataReport(_message.Message):
         digest: _builtins.str = ...,
         from_cache: _builtins.bool = ...,
         evaluation_sets: _abc.Iterable[Global___EvaluationSet] | None = ...,
+        remarks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eval", b"eval", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "dropped", b"dropped", "eval", b"eval", "evaluation_sets", b"evaluation_sets", "from_cache", b"from_cache", "sources", b"sources", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "dropped", b"dropped", "eval", b"eval", "evaluation_sets", b"evaluation_sets", "from_cache", b"from_cache", "remarks", b"remarks", "sources", b"sources", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -107,6 +113,8 @@ class SplitReport(_message.Message):
     TRAINED_TOKENS_FIELD_NUMBER: _builtins.int
     LONGEST_ROW_TOKENS_FIELD_NUMBER: _builtins.int
     TRUNCATED_ROWS_FIELD_NUMBER: _builtins.int
+    DUPLICATE_ROWS_FIELD_NUMBER: _builtins.int
+    LENGTHS_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Sequences to train on (after packing) or pairs."""
     tokens: _builtins.int
@@ -115,6 +123,12 @@ class SplitReport(_message.Message):
     longest_row_tokens: _builtins.int
     truncated_rows: _builtins.int
     """Rows cut to max_length."""
+    duplicate_rows: _builtins.int
+    """Rows whose tokens are those of an earlier row of the split; rows seen twice by their weight are not counted."""
+    @_builtins.property
+    def lengths(self) -> _containers.RepeatedCompositeFieldContainer[Global___LengthBin]:
+        """How many rows are how long, of equal widths from 0; before packing."""
+
     def __init__(
         self,
         *,
@@ -123,14 +137,41 @@ class SplitReport(_message.Message):
         trained_tokens: _builtins.int = ...,
         longest_row_tokens: _builtins.int = ...,
         truncated_rows: _builtins.int = ...,
+        duplicate_rows: _builtins.int = ...,
+        lengths: _abc.Iterable[Global___LengthBin] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["longest_row_tokens", b"longest_row_tokens", "rows", b"rows", "tokens", b"tokens", "trained_tokens", b"trained_tokens", "truncated_rows", b"truncated_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_rows", b"duplicate_rows", "lengths", b"lengths", "longest_row_tokens", b"longest_row_tokens", "rows", b"rows", "tokens", b"tokens", "trained_tokens", b"trained_tokens", "truncated_rows", b"truncated_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SplitReport: _TypeAlias = SplitReport  # noqa: Y015
+
+@_typing.final
+class LengthBin(_message.Message):
+    """Rows of a length."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UP_TO_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    up_to: _builtins.int
+    """Tokens, this many included and those of the bin before excluded."""
+    rows: _builtins.int
+    def __init__(
+        self,
+        *,
+        up_to: _builtins.int = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "up_to", b"up_to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LengthBin: _TypeAlias = LengthBin  # noqa: Y015
 
 @_typing.final
 class SourceReport(_message.Message):
