@@ -24,6 +24,7 @@ from transformers import (
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2, weights_pb2
 from fttrain import adapters, origins
+from fttrain.data import templates
 from fttrain.failure import Refused, classify
 from fttrain.machine import on_cpu
 from fttrain.methods import DTYPES
@@ -97,8 +98,7 @@ def load_tokenizer(bootstrap: trainer_pb2.Bootstrap) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             origins.tokenizer_folder(spec) or source(spec.model), **_origin(bootstrap)
         )
-        if spec.data.chat_template_path:
-            tokenizer.chat_template = Path(spec.data.chat_template_path).read_text()
+        templates.put_on(tokenizer, spec.data)
     return tokenizer
 
 

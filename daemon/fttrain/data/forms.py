@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-# What a chat template sees of a turn: role (system, user, assistant, tool), content and, on a call, tool_calls.
+# A turn: role (system, user, assistant, tool), content, on a call tool_calls, what was thought before as
+# reasoning_content, and `train` where the row says whether the loss is computed on it.
 Message = dict[str, Any]
 Tools = list[dict[str, Any]]
 
@@ -16,8 +17,6 @@ class Chat:
 
     messages: list[Message]
     tools: Tools | None = None
-    # Indices of assistant turns the row asks not to train on (OpenAI's `weight: 0`).
-    muted: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ The columns are those that TRL's collator of the stage takes. It must never hold
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +30,7 @@ COLUMNS = {
 }
 # TRL packs what one call of datasets' map sees, by default this many rows.
 _PACKED_TOGETHER = 1000
+_MOST_BINS = 12
 
 
 class RowWriter:
@@ -44,11 +47,15 @@ class RowWriter:
         self._columns = COLUMNS[stage]
         self._pack_to = pack_to
         self._lengths = array("i")
+        # Of each row that is not seen again: 8 bytes of its digest.
+        self.fingerprints = array("Q")
         kinds = {name: Value("bool") if name in _FLAGS else List(Value("int32")) for name in self._columns}
         self._writer = ArrowWriter(path=str(self._stream), features=Features(kinds))
 
-    def add(self, row: Example | IdPair | WholePair | IdAnswer, measures: Measures) -> None:
-        """Adds a row at the end."""
+    def add(self, row: Example | IdPair | WholePair | IdAnswer, measures: Measures, *, again: bool = False) -> None:
+        """Adds a row at the end; `again`: the same one as before, which is seen more than once."""
+        if not again:
+            self.fingerprints.append(_fingerprint(row, self._columns))
         self._writer.write({name: getattr(row, name) for name in self._columns})
         self._lengths.append(measures.longest)
         self.report.rows += 1
@@ -65,8 +72,21 @@ class RowWriter:
         self._writer.finalize()
         datasets.Dataset.from_file(str(self._stream)).save_to_disk(str(self._folder))
         self._stream.unlink()
+        self.report.duplicate_rows = len(self.fingerprints) - len(set(self.fingerprints))
+        self.report.lengths.extend(histogram(self._lengths))
         if self._pack_to:
             self.report.rows = packed(self._lengths, self._pack_to)
+
+
+def histogram(lengths: Sequence[int]) -> list[data_report_pb2.LengthBin]:
+    """How many rows are how long: bins of one width, 1, 2 or 5 times a power of ten, at most a dozen of them."""
+    if not lengths:
+        return []
+    longest = max(lengths)
+    widths = (step * 10**power for power in range(12) for step in (1, 2, 5))
+    width = next(width for width in widths if width * _MOST_BINS >= longest)
+    rows = Counter(-(-length // width) for length in lengths)
+    return [data_report_pb2.LengthBin(up_to=width * i, rows=rows[i]) for i in range(1, -(-longest // width) + 1)]
 
 
 def packed(lengths: Sequence[int], limit: int) -> int:
@@ -74,6 +94,14 @@ def packed(lengths: Sequence[int], limit: int) -> int:
     return sum(
         _bins(lengths[start : start + _PACKED_TOGETHER], limit) for start in range(0, len(lengths), _PACKED_TOGETHER)
     )
+
+
+def _fingerprint(row: Example | IdPair | WholePair | IdAnswer, columns: Sequence[str]) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    for name in columns:
+        value = getattr(row, name)
+        digest.update(array("q", value if isinstance(value, list) else [value]).tobytes() + b"|")
+    return int.from_bytes(digest.digest())
 
 
 def _bins(lengths: Sequence[int], limit: int) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,16 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
-from finetuned.v1 import event_pb2, training_pb2
+from finetuned.v1 import event_pb2
 from fttrain.data.forms import Chat, Form, Labelled, Message, Pair, Plain, Tools
-from fttrain.data.masks import answer_spans, tokens_of
-from fttrain.data.problems import BadRow, refused
+from fttrain.data.masks import ALL, Mask, Span, tokens_of, turn_spans, without_thinking
+from fttrain.data.problems import BadRow, counted, refused
+from fttrain.data.rendering import Renderer
 from fttrain.failure import Refused
 
 NOT_TRAINED = -100
-_MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_REWRITTEN = "the chat template renders an answer in another way when turns follow it than when it is the last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +81,26 @@ Row = Generator[list[Text], list[Encoding], Encoded]
 
 
 class Tokens:
-    """A tokenizer with a chat template (None: the tokenizer's own) and the turns to train on."""
+    """A tokenizer, how conversations are rendered with it, and which of their turns are trained on."""
 
-    def __init__(self, tokenizer: Any, template: str | None, train_on: training_pb2.TrainOn.ValueType) -> None:
+    def __init__(self, tokenizer: Any, renderer: Renderer, mask: Mask) -> None:
         self._tokenizer = tokenizer
-        self._template = template
-        self._train_on = train_on
+        self._renderer = renderer
+        self._mask = mask
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of the rows encoded so far, with the number of rows that it is about."""
+        return [f"{text} ({counted(rows)})" for text, rows in self._renderer.remarks.items()]
 
     def need_template(self, form: Form, where: str) -> None:
         """Raises Refused, naming the source, when the row is a conversation and there is no template to render it."""
         has_turns = isinstance(form, Chat) or (isinstance(form, Pair | Labelled) and isinstance(form.prompt, list))
-        if has_turns and not (self._template or self._tokenizer.chat_template):
+        if has_turns and not self._renderer.ready:
             raise refused(
                 f"{where} holds conversations, and the model's tokenizer has no chat template to render them with",
-                "set data.chat_template_path, use the model's instruct version, or give prompt_completion or text rows",
+                "set data.template or data.chat_template_path, use the model's instruct version, "
+                "or give prompt_completion or text rows",
             )
 
     def encode(self, form: Form) -> Encoded:
@@ -126,43 +130,50 @@ class Tokens:
 
     def _plain(self, row: Plain) -> Row:
         [(ids, offsets)] = yield [Text(self._ended(row.prompt + row.completion), special=True)]
-        everything = self._train_on == training_pb2.TRAIN_ON_ALL or not row.prompt
+        everything = self._mask.train_on == ALL or not row.prompt
         start = 0 if everything else tokens_of((len(row.prompt), len(row.prompt) + len(row.completion)), offsets)[0]
         return _labelled(ids, [(start, len(ids))])
 
     def _chat(self, row: Chat) -> Row:
-        everything = self._train_on == training_pb2.TRAIN_ON_ALL
-        if everything and not row.muted:
-            [(ids, _)] = yield [Text(self._render(row.messages, row.tools), special=False)]
-            return _labelled(ids, [(0, len(ids))])
-        ids, spans = self._marked(row) if self._has_marks(row.tools) else (yield from self._searched(row))
-        if everything:
-            muted = {token for turn in row.muted for token in range(*spans[turn])}
-            return Example(ids, [NOT_TRAINED if i in muted else token for i, token in enumerate(ids)])
-        turns = [turn for turn in sorted(spans) if turn not in row.muted]
-        return _labelled(ids, [spans[turn] for turn in turns[self._first_of(turns) :]])
-
-    def _first_of(self, turns: Sequence[int]) -> int:
-        return max(0, len(turns) - 1) if self._train_on == training_pb2.TRAIN_ON_LAST_ASSISTANT else 0
-
-    def _searched(
-        self, row: Chat
-    ) -> Generator[list[Text], list[Encoding], tuple[list[int], dict[int, tuple[int, int]]]]:
-        """Ids, and the tokens of each assistant turn, found by asking the template."""
-
-        def render(messages: Sequence[Message], answer: bool) -> str:
-            return self._render(messages, row.tools, answer=answer)
-
-        text = render(row.messages, False)
-        spans = answer_spans(render, row.messages, text)
+        messages = self._renderer.written(row.messages)
+        text = self._renderer.whole(messages, row.tools)
+        if self._mask.train_on == ALL:
+            return (yield from self._everything(messages, row.tools, text))
+        turns = self._mask.chosen(messages)
+        answers = all(messages[turn]["role"] == "assistant" for turn in turns)
+        if answers and self._mask.thinking and self._renderer.has_marks(row.tools):
+            ids, spans = self._marked(messages, row.tools)
+            return _labelled(ids, [spans[turn] for turn in turns])
+        found = self._spans(messages, row.tools, text, turns)
+        if not self._mask.thinking:
+            found = {turn: without_thinking(span, text) for turn, span in found.items()}
         [(ids, offsets)] = yield [Text(text, special=False)]
-        return ids, {turn: tokens_of(span, offsets) for turn, span in spans.items()}
+        return _labelled(ids, [tokens_of(found[turn], offsets) for turn in turns])
 
-    def _marked(self, row: Chat) -> tuple[list[int], dict[int, tuple[int, int]]]:
-        """The same by the template's own {% generation %} marks."""
-        encoding = self._apply(row.messages, row.tools, return_dict=True, return_assistant_tokens_mask=True)
+    def _everything(self, messages: list[Message], tools: Tools | None, text: str) -> Row:
+        """All tokens but those of turns that the row takes out."""
+        muted = [turn for turn, message in enumerate(messages) if message.get("train") is False]
+        spans = self._spans(messages, tools, text, muted)
+        [(ids, offsets)] = yield [Text(text, special=False)]
+        left_out = {token for span in spans.values() for token in range(*tokens_of(span, offsets))}
+        return Example(ids, [NOT_TRAINED if i in left_out else token for i, token in enumerate(ids)])
+
+    def _spans(self, messages: list[Message], tools: Tools | None, text: str, turns: list[int]) -> dict[int, Span]:
+        """Where the turns are in the text, found by asking the template."""
+
+        def render(some: Sequence[Message], answer: bool) -> str:
+            return self._renderer.text(some, tools, answer=answer)
+
+        found = turn_spans(render, messages, text, turns)
+        if not all(each.stable for each in found.values()):
+            self._renderer.remarks[_REWRITTEN] += 1
+        return {turn: each.span for turn, each in found.items()}
+
+    def _marked(self, messages: list[Message], tools: Tools | None) -> tuple[list[int], dict[int, Span]]:
+        """Ids, and the tokens of each answer, by the template's own {% generation %} marks."""
+        encoding = self._renderer.apply(messages, tools, return_dict=True, return_assistant_tokens_mask=True)
         spans = _runs(encoding["assistant_masks"])
-        turns = [index for index, message in enumerate(row.messages) if message["role"] == "assistant"]
+        turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         if len(spans) != len(turns):
             raise BadRow(f"the chat template marks {len(spans)} answers in a row with {len(turns)}")
         return list(encoding["input_ids"]), dict(zip(turns, spans, strict=True))
@@ -186,8 +197,12 @@ class Tokens:
         if isinstance(prompt, str):
             texts = [prompt, *(self._ended(f"{prompt}{answer}") for answer in answers)]
             return [Text(text, special=True) for text in texts]
-        whole = ([*prompt, *answer] for answer in answers if isinstance(answer, list))
-        texts = [self._render(prompt, tools, answer=True), *(self._render(messages, tools) for messages in whole)]
+        whole = [self._renderer.written([*prompt, *answer]) for answer in answers if isinstance(answer, list)]
+        asked = whole[0][: len(whole[0]) - len(answers[0])]
+        texts = [
+            self._renderer.text(asked, tools, answer=True),
+            *(self._renderer.whole(messages, tools) for messages in whole),
+        ]
         return [Text(text, special=False) for text in texts]
 
     def _ended(self, text: str) -> str:
@@ -210,26 +225,6 @@ class Tokens:
             found[special] = zip(batch["input_ids"], batch["offset_mapping"], strict=True)
         return [next(found[text.special]) for text in texts]
 
-    def _render(self, messages: Sequence[Message], tools: Tools | None, *, answer: bool = False) -> str:
-        rendered: str = self._apply(messages, tools, tokenize=False, add_generation_prompt=answer)
-        return rendered
-
-    def _apply(self, messages: Sequence[Message], tools: Tools | None, **how: Any) -> Any:
-        if any(message.get("tool_calls") for message in messages) and "tool_calls" not in self._source(tools):
-            raise BadRow("the row holds function calls, and the chat template does not render them")
-        try:
-            return self._tokenizer.apply_chat_template(list(messages), tools=tools, chat_template=self._template, **how)
-        # A template is a program: raise_exception is jinja's TemplateError, the others are its slips over this row.
-        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise BadRow(f"the chat template refuses the row: {error}") from error
-
-    def _source(self, tools: Tools | None) -> str:
-        source: str = self._tokenizer.get_chat_template(self._template, tools)
-        return source
-
-    def _has_marks(self, tools: Tools | None) -> bool:
-        return _MARKS.search(self._source(tools)) is not None
-
 
 def transformers_without_torch() -> None:
     """Loads transformers as if torch were not installed: a tokenizer does not need it, and it takes 2 of 3 seconds.
@@ -243,6 +238,13 @@ def transformers_without_torch() -> None:
         importlib.import_module("transformers.models.auto.tokenization_auto")
     finally:
         del sys.modules["torch"]
+
+
+def use_threads(count: int) -> None:
+    """Lets tokenizers encode on so many threads, 0: on one for each core. To be called before the first is used."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    if count:
+        os.environ["RAYON_NUM_THREADS"] = str(count)
 
 
 def load_tokenizer(folder: Path, *, allow_remote_code: bool) -> Any:

@@ -14,7 +14,9 @@ from tests.support.tokens import byte_tokenizer, template
 
 from finetuned.v1 import training_pb2
 from fttrain.data.forms import Chat, Labelled, Message, Pair, Plain
+from fttrain.data.masks import Mask
 from fttrain.data.problems import BadRow
+from fttrain.data.rendering import Renderer
 from fttrain.data.tokens import Example, IdAnswer, IdPair, Tokens, load_tokenizer
 from fttrain.failure import Refused
 
@@ -39,9 +41,19 @@ CALL: list[Message] = [
 ]
 
 
+def tokens_of(tokenizer: Any, train_on: Any = ASSISTANT) -> Tokens:
+    """The tokenizer with its own template."""
+    return Tokens(tokenizer, Renderer(tokenizer, training_pb2.Data()), Mask(train_on))
+
+
+def marked(turn: int, wish: bool) -> list[Message]:
+    """TALK, with one turn that says whether it is to be trained on."""
+    return [{**message, "train": wish} if index == turn else message for index, message in enumerate(TALK)]
+
+
 def said(tokenizer: Any, chat: Chat, train_on: Any = ASSISTANT) -> list[str]:
     """What is trained on of a conversation, as text."""
-    example = Tokens(tokenizer, None, train_on).encode(chat)
+    example = tokens_of(tokenizer, train_on).encode(chat)
     assert isinstance(example, Example)
     return trained(tokenizer, example.input_ids, example.labels)
 
@@ -61,9 +73,18 @@ def test_the_last_turn_alone_or_everything(nano: Any) -> None:
 
 
 def test_a_muted_turn_is_not_trained_on(nano: Any) -> None:
-    assert said(nano, Chat(TALK, muted=frozenset({1}))) == ["Yes?<|im_end|>\n"]
-    assert said(nano, Chat(TALK, muted=frozenset({3})), LAST) == ["384,400 km.<|im_end|>\n"]
-    assert "384,400 km." not in "".join(said(nano, Chat(TALK, muted=frozenset({1})), ALL))
+    assert said(nano, Chat(marked(1, False))) == ["Yes?<|im_end|>\n"]
+    assert said(nano, Chat(marked(3, False)), LAST) == ["384,400 km.<|im_end|>\n"]
+    assert "384,400 km." not in "".join(said(nano, Chat(marked(1, False)), ALL))
+
+
+def test_a_turn_that_asks_for_it_is_trained_on_whoever_speaks(nano: Any) -> None:
+    assert said(nano, Chat(marked(1, True)), LAST) == ["384,400 km.<|im_end|>\n", "Yes?<|im_end|>\n"]
+    assert said(nano, Chat(marked(2, True))) == [
+        "384,400 km.<|im_end|>\n",
+        "assistant<|im_end|>\n",
+        "Yes?<|im_end|>\n",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -155,16 +176,16 @@ def test_whatever_is_said_each_answer_is_one_trained_run(
 
 def test_of_prompt_and_completion_the_completion_is_trained_on_with_the_end_of_text(nano: Any) -> None:
     row = Plain("The sky is", " blue")
-    example = Tokens(nano, None, ASSISTANT).encode(row)
+    example = tokens_of(nano).encode(row)
     assert isinstance(example, Example)
     assert trained(nano, example.input_ids, example.labels) == [" blue<|im_end|>"]
-    everything = Tokens(nano, None, ALL).encode(row)
+    everything = tokens_of(nano, ALL).encode(row)
     assert isinstance(everything, Example)
     assert trained(nano, everything.input_ids, everything.labels) == ["The sky is blue<|im_end|>"]
 
 
 def test_text_is_trained_on_whole_and_ended_once(nano: Any) -> None:
-    tokens = Tokens(nano, None, ASSISTANT)
+    tokens = tokens_of(nano)
     example = tokens.encode(Plain("", "Once upon a time"))
     assert isinstance(example, Example)
     assert example.labels == example.input_ids
@@ -173,7 +194,7 @@ def test_text_is_trained_on_whole_and_ended_once(nano: Any) -> None:
 
 
 def test_a_pair_shares_its_prompt(nano: Any) -> None:
-    tokens = Tokens(nano, None, ASSISTANT)
+    tokens = tokens_of(nano)
     turns = tokens.encode(Pair(TALK[:1], [TALK[1]], [{"role": "assistant", "content": "384,000 km."}]))
     assert isinstance(turns, IdPair)
     assert nano.decode(turns.prompt_ids).endswith("How far is the moon?<|im_end|>\n<|im_start|>assistant\n")
@@ -188,7 +209,7 @@ def test_a_pair_shares_its_prompt(nano: Any) -> None:
 
 
 def test_an_answer_is_parted_from_its_prompt_as_one_of_a_pair(nano: Any) -> None:
-    tokens = Tokens(nano, None, ASSISTANT)
+    tokens = tokens_of(nano)
     pair = tokens.encode(Pair(TALK[:1], [TALK[1]], [{"role": "assistant", "content": "384,000 km."}]))
     assert isinstance(pair, IdPair)
     answer = tokens.encode(Labelled(TALK[:1], [TALK[1]], label=False))
@@ -203,14 +224,14 @@ def test_an_answer_is_parted_from_its_prompt_as_one_of_a_pair(nano: Any) -> None
 
 
 def test_without_a_chat_template_conversations_are_refused_with_what_to_do() -> None:
-    tokens = Tokens(byte_tokenizer(), None, ASSISTANT)
+    tokens = tokens_of(byte_tokenizer())
     with pytest.raises(
         Refused, match=r"data\.train\[0\]: a\.jsonl holds conversations, .* no chat template"
     ) as refused:
         tokens.need_template(Chat(TALK), "data.train[0]: a.jsonl")
     assert "data.chat_template_path" in refused.value.advice
     tokens.need_template(Plain("", "a"), "data.train[0]: a.txt")
-    Tokens(byte_tokenizer(), template("llama3"), ASSISTANT).need_template(Chat(TALK), "data.train[0]: a.jsonl")
+    tokens_of(byte_tokenizer(template("llama3"))).need_template(Chat(TALK), "data.train[0]: a.jsonl")
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
