@@ -32,6 +32,7 @@ from ftd.sources import SourceFinder
 from ftd.spec import Attention, DeviceKind, JobSpec, Model, Output, TrainingSpec
 from ftd.stages import Pretrain
 from ftd.validate import check
+from ftd.validate.outputs import GGUF_MODELS
 from ftsched.fixes import Fix
 from ftsched.model import Device
 from ftsched.shapes import NotAModel, shape_of
@@ -93,6 +94,7 @@ class Intake:
             *self._output(training.output),
             *_beyond_model(training, model),
             *_attention(training.model, device, model),
+            *_gguf(training, model),
             *missing_devices(training.resources, device, devices),
         ]
         if violations:
@@ -280,6 +282,15 @@ def _beyond_model(training: TrainingSpec, model: ModelInfo | None) -> Iterator[V
     if wanted is not None and layers is not None and wanted > layers:
         text = f"is {wanted}, but the model has {layers} layers; accepted is 1 to {layers}"
         yield Violation("training.freeze.trainable_layers", text)
+
+
+def _gguf(training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation]:
+    kind = model.config.get("model_type") if model else None
+    if training.output.gguf and kind is not None and kind not in GGUF_MODELS:
+        text = (
+            f"is given, but no GGUF files are written of models of type {kind}; accepted with {', '.join(GGUF_MODELS)}"
+        )
+        yield Violation("training.output.gguf", text)
 
 
 def _attention(model: Model, device: DeviceKind, info: ModelInfo | None) -> Iterator[Violation]:

@@ -11,7 +11,7 @@ from ftd import records
 from ftd.measured import Measurement, Subject
 from ftd.methods import Freeze, Lora, Method, Qlora, QuantType
 from ftd.records import MemoryEstimate, MemoryTerm
-from ftd.spec import Cadence, DeviceKind, Dtype, TrainingSpec
+from ftd.spec import Cadence, DeviceKind, Dtype, GgufType, Output, TrainingSpec
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Stage
 from ftsched import estimate as arithmetic
 from ftsched import learned, workload
@@ -22,6 +22,7 @@ from ftsched.storage import disk_bytes
 
 # Beside what it trains in: the interpreter, the libraries, the driver's share, rows that are read.
 _HOST_BYTES = 4 * 2**30
+_GGUF_BYTES = {GgufType.F32: 4.0, GgufType.F16: 2.0, GgufType.BF16: 2.0, GgufType.Q8_0: 34 / 32}
 _BYTES = {Dtype.FP32: 4, Dtype.BF16: 2, Dtype.FP16: 2}
 
 
@@ -45,12 +46,13 @@ def estimate(
     work, shape = workload_of(training, sequence_length), shape_of(config, parameters)
     key = _key(learned.shape_key(work))
     found = learned.learn(arithmetic.estimate_shape(work, shape), key, _lessons(runs))
+    made = shape.parameters * work.exported_weight_bytes
     if any(run.subject.shape == key and run.peak_bytes and not run.out_of_memory for run in runs):
         found = _narrowed(found, work)
     return replace(
         _told(found, sequence_length),
-        host_bytes=_HOST_BYTES * work.gpus if work.device == "gpu" else 0,
-        disk_bytes=disk_bytes(work, shape, training.checkpoints.keep or 1),
+        host_bytes=_HOST_BYTES * work.gpus + made if work.device == "gpu" else 0,
+        disk_bytes=disk_bytes(work, shape, _kept(training), _exported(training.output)),
         token_operations=token_operations(work, shape),
     )
 
@@ -201,8 +203,26 @@ def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
         saved_modules=len(adapter.modules_to_save),
         quantization="fp4" if quantised and quantised.quant_type is QuantType.FP4 else "nf4",
         double_quant=bool(quantised.double_quant) if quantised else True,
+        exported_weight_bytes=_exported_weight_bytes(training, quantised is not None),
         trained_layers=(training.method.trainable_layers or 0) if isinstance(training.method, Freeze) else 0,
     )
+
+
+def _kept(training: TrainingSpec) -> int:
+    """Checkpoints that are kept; the best one may be none of the newest."""
+    return (training.checkpoints.keep or 1) + bool(training.checkpoints.keep_best)
+
+
+def _exported(output: Output) -> float:
+    """Bytes that are written of each parameter beside what was trained."""
+    merged = _BYTES[output.dtype] if output.merge and output.dtype else 0
+    return merged + sum(_GGUF_BYTES[each] for each in output.gguf)
+
+
+def _exported_weight_bytes(training: TrainingSpec, quantised: bool) -> int:
+    """Of a weight in the copy that is made of the whole model: where it is dequantised, or in another format."""
+    wanted = training.output.dtype
+    return _BYTES[wanted] if wanted is not None and (quantised or wanted is not training.model.dtype) else 0
 
 
 def _logit_bytes(fp32: bool) -> int:

@@ -61,7 +61,7 @@ def _save(bootstrap: trainer_pb2.Bootstrap, trainer: Any, folder: Path) -> None:
         _save_adapter(spec, model, folder / ADAPTER if spec.output.merge else folder)
     if spec.output.merge or not adapts:
         dtype = DTYPES.get(spec.output.dtype, model.dtype)
-        model = merge.merged(model, dtype) if adapts else model.to(dtype)
+        model = merge.merged(model, dtype) if adapts else merge.converted(model, dtype)
         model.save_pretrained(folder, max_shard_size=spec.output.max_shard_bytes)
     tokenizer.save_pretrained(folder)
     _export(spec.output, bootstrap.job_name, model.config, tokenizer, folder)

@@ -14,6 +14,7 @@ op. Pure.
     step         kept + gradients + the optimizer's scratch
     evaluation   kept + one layer's forward pass, or the head's chunks
     generation   kept + keys and values + one layer's forward pass over the prompts + the last logits
+    export       kept + a whole model in the output's format            (on a CPU, where one is made)
     where kept = weights, adapters, optimizer states, the reference model, the copy that several GPUs exchange
 """
 
@@ -55,6 +56,7 @@ _NOTES = {
     "16-bit copies": "of trained weights, until autocast is left",
     "held logits": "which the caller keeps",
     "keys and values": "of all answers being written",
+    "exported model": "made of the weights at the end",
 }
 
 
@@ -169,6 +171,8 @@ def _moments(work: Workload, shape: Shape, saved: Activations) -> list[tuple[str
     if work.stage in ("dpo", "kto") and work.reference:
         # The reference's forward pass runs while the policy's activations live.
         moments.append(("loss", {**forward, "gradients": before, **_forward(work, shape, work.micro_batch)}))
+    if work.exported_weight_bytes and work.device == "cpu":
+        moments.append(("export", {**kept, "exported model": shape.parameters * work.exported_weight_bytes}))
     if work.generated_rows:
         moments.append(("generation", {**kept, **gathered, **_generation(work, shape)}))
     return moments

@@ -23,6 +23,10 @@ def output_bytes(work: Workload, shape: Shape) -> int:
     return model_parameters(work, shape) * work.weight_bytes + OTHER_FILES
 
 
-def disk_bytes(work: Workload, shape: Shape, kept: int) -> int:
-    """All at once: `kept` checkpoints, the new one that is written before the oldest goes, and the output."""
-    return (kept + 1) * checkpoint_bytes(work, shape) + output_bytes(work, shape)
+def disk_bytes(work: Workload, shape: Shape, kept: int, exported: float = 0) -> int:
+    """All at once: `kept` checkpoints, the new one that is written before the oldest goes, and the output.
+
+    `exported`: bytes that are written of each parameter beside the adapter or model, as merged or in other formats.
+    """
+    beside = int(exported * model_parameters(work, shape))
+    return (kept + 1) * checkpoint_bytes(work, shape) + output_bytes(work, shape) + beside

@@ -81,6 +81,8 @@ class Workload:
     # Answers that are written at once, and the longest one; of the stages that write their own.
     generated_rows: int = 0
     completion: int = 0
+    # A whole model is made of the weights at the end, in the host's memory: bytes of a weight there; 0: none is.
+    exported_weight_bytes: int = 0
     # A value head beside the language model's.
     value_head: bool = False
     # Models that are loaded beside this one, as a reward model is.

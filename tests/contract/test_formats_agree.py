@@ -11,8 +11,10 @@ from finetuned.v1 import training_pb2
 from ftd import limits
 from ftd.datasets import Format
 from ftd.validate.data import FORMAT_COLUMNS
+from ftd.validate.outputs import GGUF_MODELS
 from fttrain.data import readers
 from fttrain.data.formats import LAYOUTS
+from fttrain.export import gguf
 
 
 def test_each_format_has_the_columns_the_preparation_reads() -> None:
@@ -29,6 +31,10 @@ def test_the_preparation_reads_files_of_each_ending() -> None:
     assert readers.COMPRESSED == limits.COMPRESSED
     for name in ("a.json", "a.JSONL.gz", "a.b.csv.zst", "a.parquet", "a.txt", "a"):
         assert readers.kind_of(Path(name)) == limits.ending(f"/d/{name}")
+
+
+def test_gguf_files_are_written_of_each_type_that_is_accepted() -> None:
+    assert tuple(gguf.FAMILIES) == GGUF_MODELS
 
 
 def test_every_optimizer_and_schedule_is_known_to_transformers() -> None:

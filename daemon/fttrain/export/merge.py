@@ -20,14 +20,20 @@ def merged(model: Any, dtype: torch.dtype) -> Any:
     A quantised base is put on the CPU, as its device has no room for the weights it stands for.
     """
     if not getattr(model.get_base_model(), "is_quantized", False):
-        return model.merge_and_unload(safe_merge=True).to(dtype)
+        return converted(model.merge_and_unload(safe_merge=True), dtype)
     config = copy.deepcopy(model.peft_config["default"])
     # Those that are trained are modules to save; looking for more would ask the hub about the base.
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     base = dequantised(model.unload(), dtype)
     again = get_peft_model(base, config)
     set_peft_model_state_dict(again, {name: weight.cpu() for name, weight in state.items()})
-    return again.merge_and_unload(safe_merge=True).to(dtype)
+    return converted(again.merge_and_unload(safe_merge=True), dtype)
+
+
+def converted(model: Any, dtype: torch.dtype) -> Any:
+    """The model with weights in `dtype`: as it is if it has them, else on the CPU, as its device may have no room."""
+    same = all(weight.dtype == dtype for weight in model.parameters())
+    return model if same else model.to("cpu", dtype)
 
 
 def dequantised(model: Any, dtype: torch.dtype) -> Any:

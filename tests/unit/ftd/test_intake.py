@@ -17,7 +17,18 @@ from ftd.intake import Intake
 from ftd.methods import Freeze, Lora
 from ftd.models import HostPolicy
 from ftd.paths import PathRoots, Roots
-from ftd.spec import Attention, Batch, DeviceKind, JobSpec, Model, Output, Resources, Sharing, TrainingSpec
+from ftd.spec import (
+    Attention,
+    Batch,
+    DeviceKind,
+    GgufType,
+    JobSpec,
+    Model,
+    Output,
+    Resources,
+    Sharing,
+    TrainingSpec,
+)
 from ftd.stages import Dpo, Pretrain
 from ftd.wire import read_spec
 from ftsched.model import Device
@@ -313,3 +324,13 @@ def test_pretraining_needs_no_template(host: Host) -> None:
     (host.model / "chat_template.jinja").unlink()
     source = DataSource(host.write("a.jsonl", '{"messages": ""}'), columns=Columns(text="messages"))
     assert host.accepts(data=Data(train=(source,)), stage=Pretrain())
+
+
+def test_no_gguf_file_of_a_type_that_none_is_written_of(host: Host) -> None:
+    spec = host.spec(output=Output(merge=True, gguf=(GgufType.F16,)))
+    assert host.intake().accept(spec, (CPU,)).resolved.output.gguf == (GgufType.F16,)
+    (host.model / "config.json").write_text(json.dumps(CONFIG | {"model_type": "gemma2"}))
+    text = (
+        "is given, but no GGUF files are written of models of type gemma2; accepted with llama, mistral, qwen2, qwen3"
+    )
+    assert host.refusals(spec) == {"training.output.gguf": text}

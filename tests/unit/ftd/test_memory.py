@@ -11,9 +11,22 @@ from ftd.memory import estimate, fixes
 from ftd.methods import Freeze, Full, Lora, Qlora
 from ftd.records import MemoryTerm
 from ftd.resolve import resolve
-from ftd.spec import Attention, Batch, Compute, DeviceKind, Dtype, Evaluation, Model, Optimizer, Resources, TrainingSpec
+from ftd.spec import (
+    Attention,
+    Batch,
+    Compute,
+    DeviceKind,
+    Dtype,
+    Evaluation,
+    GgufType,
+    Model,
+    Optimizer,
+    Output,
+    Resources,
+    TrainingSpec,
+)
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward
-from ftsched.shapes import NotAModel
+from ftsched.shapes import NotAModel, shape_of
 
 LLAMA = {
     "model_type": "llama",
@@ -128,3 +141,20 @@ def test_the_estimate_says_what_it_rests_on() -> None:
 def test_a_config_without_the_basics_is_an_error() -> None:
     with pytest.raises(NotAModel, match=r"config\.json has no hidden_size or n_embd"):
         estimate(resolved(), {"model_type": "llama"}, 2048)
+
+
+def test_a_whole_model_of_4_bit_weights_is_made_in_the_hosts_memory() -> None:
+    """Weights that are in the output's format already are merged where they are."""
+    merged = Output(merge=True, dtype=Dtype.BF16, gguf=(GgufType.Q8_0,))
+    parameters = shape_of(LLAMA).parameters
+    for method, copied in ((Qlora(), 2), (Lora(), 0)):
+        plain, made = (estimate(resolved(method=method, output=each), LLAMA, 2048) for each in (Output(), merged))
+        assert made.host_bytes - plain.host_bytes == copied * parameters
+        assert made.disk_bytes - plain.disk_bytes == int((2 + 34 / 32) * parameters)
+        assert made.reserve_bytes == plain.reserve_bytes
+
+
+def test_on_a_cpu_the_making_of_a_whole_model_may_have_the_peak() -> None:
+    found = estimate(resolved(DeviceKind.CPU, method=Qlora(), output=Output(merge=True)), LLAMA, 2048)
+    assert found.peak_moment == "export"
+    assert next(each.bytes for each in found.terms if each.name == "exported model") == 4 * shape_of(LLAMA).parameters

@@ -25,4 +25,7 @@ def test_a_full_training_saves_the_model_and_its_states() -> None:
 
 def test_the_new_checkpoint_stands_beside_those_that_are_kept() -> None:
     lora = work("lora")
-    assert disk_bytes(lora, SHAPE, kept=2) == 3 * checkpoint_bytes(lora, SHAPE) + output_bytes(lora, SHAPE)
+    plain = 3 * checkpoint_bytes(lora, SHAPE) + output_bytes(lora, SHAPE)
+    assert disk_bytes(lora, SHAPE, kept=2) == plain
+    # Merged in 16 bits, and as a GGUF file in 8 with its scales.
+    assert disk_bytes(lora, SHAPE, kept=2, exported=2 + 34 / 32) == plain + int((2 + 34 / 32) * SHAPE.parameters)
