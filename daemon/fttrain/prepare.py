@@ -14,12 +14,13 @@ from fttrain import origins, rank
 from fttrain.data import cache, templates
 from fttrain.data.dropped import Dropped
 from fttrain.data.masks import Mask
-from fttrain.data.problems import counted, refused
+from fttrain.data.problems import counted, listed, refused
 from fttrain.data.rendering import Renderer
 from fttrain.data.sources import Source
 from fttrain.data.splits import Splits
 from fttrain.data.tokens import Tokens, load_tokenizer, transformers_without_torch, use_threads
 from fttrain.failure import Refused
+from fttrain.preview import preview
 from fttrain.report import Report
 
 _TOKENIZER_PATTERNS = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
@@ -64,9 +65,10 @@ def main() -> None:
 
 
 def body(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankResult:
-    """`prepare` in a process of its own."""
+    """`prepare`, or `show` where that is asked for, in a process of its own."""
+    work = show if bootstrap.HasField("preview") else prepare
     try:
-        return prepare(bootstrap, report, without_torch=not bootstrap.allow_remote_code)
+        return work(bootstrap, report, without_torch=not bootstrap.allow_remote_code)
     except Stopped:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
@@ -106,6 +108,23 @@ def prepare(bootstrap: trainer_pb2.Bootstrap, report: Report, *, without_torch: 
     )
 
 
+def show(bootstrap: trainer_pb2.Bootstrap, report: Report, *, without_torch: bool = False) -> trainer_pb2.RankResult:
+    """Shows rows as `prepare` would write them, and writes none. Raises Refused as it would."""
+    spec, wanted = bootstrap.spec, bootstrap.preview
+    report.phase(event_pb2.PHASE_READING_DATA)
+    with Dropped(Path(bootstrap.run_directory) / "dropped.jsonl") as dropped:
+        sources = {source.field: source for source in _sources(spec.data, dropped)}
+    if wanted.source not in sources:
+        raise refused(f"there is no source {wanted.source}", f"name one of {listed(sources)}")
+    source = sources[wanted.source]
+    _settle(source, spec, report)
+    if without_torch:
+        transformers_without_torch()
+    tokens = make_tokens(bootstrap, _model_folder(bootstrap))
+    rows = preview(source, tokens, spec.data, wanted)
+    return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED, previewed=rows)
+
+
 def make_tokens(bootstrap: trainer_pb2.Bootstrap, model: Path) -> Tokens:
     """What makes tokens of the job's rows: the model's tokenizer with the job's template and mask. Raises Refused."""
     spec = bootstrap.spec
@@ -128,20 +147,25 @@ def _sources(data: training_pb2.Data, dropped: Dropped) -> list[Source]:
 
 def _check(spec: training_pb2.TrainingSpec, sources: list[Source], dropped: Dropped, report: Report) -> None:
     """Settles each source's format and counts its rows."""
-    stage = str(spec.WhichOneof("stage"))
-    taken = _STAGE_TAKES[stage]
     for source in sources:
-        source.tell(taken)
-        if source.layout.name not in taken:
-            accepted = " or ".join(filter(None, (", ".join(taken[:-1]), taken[-1])))
-            raise refused(
-                f"{source.where} holds {source.layout.name} rows; the stage {stage} takes {accepted}",
-                "set another stage, or give rows of such a format",
-            )
-        if not source.spec.format:
-            report.notice(f"{source.where} is read as {source.layout.name}, {source.files[0].report.decided}")
+        _settle(source, spec, report)
         source.check(_until_stopped)
     _check_strict(spec.data, dropped)
+
+
+def _settle(source: Source, spec: training_pb2.TrainingSpec, report: Report) -> None:
+    """Settles a source's format. Raises Refused when the stage cannot train on it."""
+    stage = str(spec.WhichOneof("stage"))
+    taken = _STAGE_TAKES[stage]
+    source.tell(taken)
+    if source.layout.name not in taken:
+        accepted = " or ".join(filter(None, (", ".join(taken[:-1]), taken[-1])))
+        raise refused(
+            f"{source.where} holds {source.layout.name} rows; the stage {stage} takes {accepted}",
+            "set another stage, or give rows of such a format",
+        )
+    if not source.spec.format:
+        report.notice(f"{source.where} is read as {source.layout.name}, {source.files[0].report.decided}")
 
 
 def _check_strict(data: training_pb2.Data, dropped: Dropped) -> None:

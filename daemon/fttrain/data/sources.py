@@ -148,14 +148,23 @@ class Source:
             advice,
         )
 
-    def _forms(self, progress: Progress, drop: Callable[[Place, str], None]) -> Iterator[tuple[Place, Form]]:
+    def outcomes(self) -> Iterator[tuple[Place, Form | BadRow]]:
+        """Every row, as a form or with the reason why it is none."""
         for file in self.files:
             for number, row in file.rows():
-                progress()
                 try:
-                    yield (file, number), self._form(row, file.names)
+                    form: Form | BadRow = self._form(row, file.names)
                 except BadRow as bad:
-                    drop((file, number), str(bad))
+                    form = bad
+                yield (file, number), form
+
+    def _forms(self, progress: Progress, drop: Callable[[Place, str], None]) -> Iterator[tuple[Place, Form]]:
+        for place, form in self.outcomes():
+            progress()
+            if isinstance(form, BadRow):
+                drop(place, str(form))
+            else:
+                yield place, form
 
     def _form(self, row: Any, names: Mapping[str, str]) -> Form:
         if not isinstance(row, dict):

@@ -93,6 +93,15 @@ class Tokens:
         """What a person should know of the rows encoded so far, with the number of rows that it is about."""
         return [f"{text} ({counted(rows)})" for text, rows in self._renderer.remarks.items()]
 
+    def forget_remarks(self) -> None:
+        """Remarks of what comes from here on alone."""
+        self._renderer.remarks.clear()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, every token of it."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
     def need_template(self, form: Form, where: str) -> None:
         """Raises Refused, naming the source, when the row is a conversation and there is no template to render it."""
         has_turns = isinstance(form, Chat) or (isinstance(form, Pair | Labelled) and isinstance(form.prompt, list))

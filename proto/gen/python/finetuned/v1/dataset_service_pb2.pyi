@@ -3,9 +3,14 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
+from finetuned.v1 import data_preview_pb2 as _data_preview_pb2
 from finetuned.v1 import data_report_pb2 as _data_report_pb2
+from finetuned.v1 import event_pb2 as _event_pb2
+from finetuned.v1 import job_pb2 as _job_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -56,3 +61,112 @@ class GetDataReportResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDataReportResponse: _TypeAlias = GetDataReportResponse  # noqa: Y015
+
+@_typing.final
+class PreviewDataRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Place of a source in the spec. Default: "data.train[0]"."""
+    row: _builtins.int
+    """Number of a row in the source's first file that has so many. Default: the first rows that can be used."""
+    rows: _builtins.int
+    """How many rows from there. Default: 1. At most 20."""
+    @_builtins.property
+    def spec(self) -> _job_pb2.JobSpec: ...
+    def __init__(
+        self,
+        *,
+        spec: _job_pb2.JobSpec | None = ...,
+        source: _builtins.str = ...,
+        row: _builtins.int = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["row", b"row", "rows", b"rows", "source", b"source", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewDataRequest: _TypeAlias = PreviewDataRequest  # noqa: Y015
+
+@_typing.final
+class PreviewDataResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_data_preview_pb2.PreviewedRow]: ...
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[_data_preview_pb2.PreviewedRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewDataResponse: _TypeAlias = PreviewDataResponse  # noqa: Y015
+
+@_typing.final
+class CheckDataRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spec(self) -> _job_pb2.JobSpec: ...
+    def __init__(
+        self,
+        *,
+        spec: _job_pb2.JobSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckDataRequest: _TypeAlias = CheckDataRequest  # noqa: Y015
+
+@_typing.final
+class CheckDataResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    FRACTION_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    TOTAL_STEPS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    phase: _event_pb2.Phase.ValueType
+    """What the preparation is busy with, and the share of it that is done where that is known."""
+    fraction: _builtins.float
+    total_steps: _builtins.int
+    tokens: _builtins.int
+    @_builtins.property
+    def report(self) -> _data_report_pb2.DataReport:
+        """In the last message only, with what a job would come to: updates, and tokens over all epochs."""
+
+    def __init__(
+        self,
+        *,
+        phase: _event_pb2.Phase.ValueType = ...,
+        fraction: _builtins.float | None = ...,
+        report: _data_report_pb2.DataReport | None = ...,
+        total_steps: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction", "report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction", "phase", b"phase", "report", b"report", "tokens", b"tokens", "total_steps", b"total_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fraction: _TypeAlias = _typing.Literal["fraction"]  # noqa: Y015
+    _WhichOneofArgType__fraction: _TypeAlias = _typing.Literal["_fraction", b"_fraction"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fraction) -> _WhichOneofReturnType__fraction | None: ...
+
+Global___CheckDataResponse: _TypeAlias = CheckDataResponse  # noqa: Y015

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class DatasetServiceStub:
-    """Data sets. Upload, check and preview will join here.
+    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
+    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
     """
 
     def __init__(self, channel):
@@ -40,14 +41,40 @@ class DatasetServiceStub:
                 request_serializer=finetuned_dot_v1_dot_dataset__service__pb2.GetDataReportRequest.SerializeToString,
                 response_deserializer=finetuned_dot_v1_dot_dataset__service__pb2.GetDataReportResponse.FromString,
                 _registered_method=True)
+        self.PreviewData = channel.unary_unary(
+                '/finetuned.v1.DatasetService/PreviewData',
+                request_serializer=finetuned_dot_v1_dot_dataset__service__pb2.PreviewDataRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_dataset__service__pb2.PreviewDataResponse.FromString,
+                _registered_method=True)
+        self.CheckData = channel.unary_stream(
+                '/finetuned.v1.DatasetService/CheckData',
+                request_serializer=finetuned_dot_v1_dot_dataset__service__pb2.CheckDataRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_dataset__service__pb2.CheckDataResponse.FromString,
+                _registered_method=True)
 
 
 class DatasetServiceServicer:
-    """Data sets. Upload, check and preview will join here.
+    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
+    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
     """
 
     def GetDataReport(self, request, context):
         """What the preparation found in a job's data, with the rows it dropped. FAILED_PRECONDITION (NOT_PREPARED) before that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewData(self, request, context):
+        """Rows as a job would train on them, made by the code that prepares them. DEADLINE_EXCEEDED (LOOK_TOO_LONG) after two minutes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckData(self, request, context):
+        """Prepares the data of a spec without a job, with its progress about once a second and the report last. The rows stay prepared: a
+        job with the same data does not wait for them again. Whoever hangs up ends it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +88,16 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     request_deserializer=finetuned_dot_v1_dot_dataset__service__pb2.GetDataReportRequest.FromString,
                     response_serializer=finetuned_dot_v1_dot_dataset__service__pb2.GetDataReportResponse.SerializeToString,
             ),
+            'PreviewData': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewData,
+                    request_deserializer=finetuned_dot_v1_dot_dataset__service__pb2.PreviewDataRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_dataset__service__pb2.PreviewDataResponse.SerializeToString,
+            ),
+            'CheckData': grpc.unary_stream_rpc_method_handler(
+                    servicer.CheckData,
+                    request_deserializer=finetuned_dot_v1_dot_dataset__service__pb2.CheckDataRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_dataset__service__pb2.CheckDataResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'finetuned.v1.DatasetService', rpc_method_handlers)
@@ -70,7 +107,8 @@ def add_DatasetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DatasetService:
-    """Data sets. Upload, check and preview will join here.
+    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
+    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
     """
 
     @staticmethod
@@ -90,6 +128,60 @@ class DatasetService:
             '/finetuned.v1.DatasetService/GetDataReport',
             finetuned_dot_v1_dot_dataset__service__pb2.GetDataReportRequest.SerializeToString,
             finetuned_dot_v1_dot_dataset__service__pb2.GetDataReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.DatasetService/PreviewData',
+            finetuned_dot_v1_dot_dataset__service__pb2.PreviewDataRequest.SerializeToString,
+            finetuned_dot_v1_dot_dataset__service__pb2.PreviewDataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/finetuned.v1.DatasetService/CheckData',
+            finetuned_dot_v1_dot_dataset__service__pb2.CheckDataRequest.SerializeToString,
+            finetuned_dot_v1_dot_dataset__service__pb2.CheckDataResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DatasetServiceStub:
-    """Data sets. Upload, check and preview will join here."""
+    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
+    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +37,33 @@ class DatasetServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DatasetServiceAsyncStub: ...
     GetDataReport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.GetDataReportRequest, _dataset_service_pb2.GetDataReportResponse]
     """What the preparation found in a job's data, with the rows it dropped. FAILED_PRECONDITION (NOT_PREPARED) before that."""
+    PreviewData: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.PreviewDataRequest, _dataset_service_pb2.PreviewDataResponse]
+    """Rows as a job would train on them, made by the code that prepares them. DEADLINE_EXCEEDED (LOOK_TOO_LONG) after two minutes."""
+    CheckData: _grpc.UnaryStreamMultiCallable[_dataset_service_pb2.CheckDataRequest, _dataset_service_pb2.CheckDataResponse]
+    """Prepares the data of a spec without a job, with its progress about once a second and the report last. The rows stay prepared: a
+    job with the same data does not wait for them again. Whoever hangs up ends it.
+    """
 
 @_typing.type_check_only
 class DatasetServiceAsyncStub(DatasetServiceStub):
-    """Data sets. Upload, check and preview will join here."""
+    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
+    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetDataReport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.GetDataReportRequest, _dataset_service_pb2.GetDataReportResponse]  # type: ignore[assignment]
     """What the preparation found in a job's data, with the rows it dropped. FAILED_PRECONDITION (NOT_PREPARED) before that."""
+    PreviewData: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.PreviewDataRequest, _dataset_service_pb2.PreviewDataResponse]  # type: ignore[assignment]
+    """Rows as a job would train on them, made by the code that prepares them. DEADLINE_EXCEEDED (LOOK_TOO_LONG) after two minutes."""
+    CheckData: _aio.UnaryStreamMultiCallable[_dataset_service_pb2.CheckDataRequest, _dataset_service_pb2.CheckDataResponse]  # type: ignore[assignment]
+    """Prepares the data of a spec without a job, with its progress about once a second and the report last. The rows stay prepared: a
+    job with the same data does not wait for them again. Whoever hangs up ends it.
+    """
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Data sets. Upload, check and preview will join here."""
+    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
+    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
+    """
 
     @_abc_1.abstractmethod
     def GetDataReport(
@@ -54,5 +72,23 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_service_pb2.GetDataReportResponse, _abc.Awaitable[_dataset_service_pb2.GetDataReportResponse]]:
         """What the preparation found in a job's data, with the rows it dropped. FAILED_PRECONDITION (NOT_PREPARED) before that."""
+
+    @_abc_1.abstractmethod
+    def PreviewData(
+        self,
+        request: _dataset_service_pb2.PreviewDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_service_pb2.PreviewDataResponse, _abc.Awaitable[_dataset_service_pb2.PreviewDataResponse]]:
+        """Rows as a job would train on them, made by the code that prepares them. DEADLINE_EXCEEDED (LOOK_TOO_LONG) after two minutes."""
+
+    @_abc_1.abstractmethod
+    def CheckData(
+        self,
+        request: _dataset_service_pb2.CheckDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_dataset_service_pb2.CheckDataResponse], _abc.AsyncIterator[_dataset_service_pb2.CheckDataResponse]]:
+        """Prepares the data of a spec without a job, with its progress about once a second and the report last. The rows stay prepared: a
+        job with the same data does not wait for them again. Whoever hangs up ends it.
+        """
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from finetuned.v1 import online_pb2 as _online_pb2
 from finetuned.v1 import weights_pb2 as _weights_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -169,6 +170,8 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """prompt or messages or instruction, with chosen and rejected."""
     FORMAT_KTO: _Format.ValueType  # 7
     """label (true: a good answer), with messages or conversations that end with the answer, or instruction and output, or prompt and completion."""
+    FORMAT_PROMPT: _Format.ValueType  # 61
+    """prompt (a text, or turns as in messages), answer?: for the stages that write their own answers. The answer is what a reward compares with."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """Shape of a data row."""
@@ -188,6 +191,8 @@ FORMAT_PREFERENCE: Format.ValueType  # 6
 """prompt or messages or instruction, with chosen and rejected."""
 FORMAT_KTO: Format.ValueType  # 7
 """label (true: a good answer), with messages or conversations that end with the answer, or instruction and output, or prompt and completion."""
+FORMAT_PROMPT: Format.ValueType  # 61
+"""prompt (a text, or turns as in messages), answer?: for the stages that write their own answers. The answer is what a reward compares with."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 class _Role:
@@ -459,6 +464,10 @@ class TrainingSpec(_message.Message):
     KTO_FIELD_NUMBER: _builtins.int
     ORPO_FIELD_NUMBER: _builtins.int
     CPO_FIELD_NUMBER: _builtins.int
+    GRPO_FIELD_NUMBER: _builtins.int
+    RLOO_FIELD_NUMBER: _builtins.int
+    PPO_FIELD_NUMBER: _builtins.int
+    DISTILL_FIELD_NUMBER: _builtins.int
     LORA_FIELD_NUMBER: _builtins.int
     QLORA_FIELD_NUMBER: _builtins.int
     FULL_FIELD_NUMBER: _builtins.int
@@ -519,6 +528,14 @@ class TrainingSpec(_message.Message):
     @_builtins.property
     def cpo(self) -> Global___Cpo: ...
     @_builtins.property
+    def grpo(self) -> _online_pb2.Grpo: ...
+    @_builtins.property
+    def rloo(self) -> _online_pb2.Rloo: ...
+    @_builtins.property
+    def ppo(self) -> _online_pb2.Ppo: ...
+    @_builtins.property
+    def distill(self) -> _online_pb2.Distill: ...
+    @_builtins.property
     def lora(self) -> Global___Lora: ...
     @_builtins.property
     def qlora(self) -> Global___Qlora: ...
@@ -556,6 +573,10 @@ class TrainingSpec(_message.Message):
         kto: Global___Kto | None = ...,
         orpo: Global___Orpo | None = ...,
         cpo: Global___Cpo | None = ...,
+        grpo: _online_pb2.Grpo | None = ...,
+        rloo: _online_pb2.Rloo | None = ...,
+        ppo: _online_pb2.Ppo | None = ...,
+        distill: _online_pb2.Distill | None = ...,
         lora: Global___Lora | None = ...,
         qlora: Global___Qlora | None = ...,
         full: Global___Full | None = ...,
@@ -564,15 +585,15 @@ class TrainingSpec(_message.Message):
         seed: _builtins.int | None = ...,
         resume: _weights_pb2.Resume | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "distill", b"distill", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "grpo", b"grpo", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "ppo", b"ppo", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "rloo", b"rloo", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "distill", b"distill", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "grpo", b"grpo", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "ppo", b"ppo", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "rloo", b"rloo", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["lora", "qlora", "full", "freeze"]  # noqa: Y015
     _WhichOneofArgType_method: _TypeAlias = _typing.Literal["method", b"method"]  # noqa: Y015
-    _WhichOneofReturnType_stage: _TypeAlias = _typing.Literal["sft", "pretrain", "dpo", "reward", "kto", "orpo", "cpo"]  # noqa: Y015
+    _WhichOneofReturnType_stage: _TypeAlias = _typing.Literal["sft", "pretrain", "dpo", "reward", "kto", "orpo", "cpo", "grpo", "rloo", "ppo", "distill"]  # noqa: Y015
     _WhichOneofArgType_stage: _TypeAlias = _typing.Literal["stage", b"stage"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
@@ -976,6 +997,7 @@ class Columns(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     ONLY_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
     instruction: _builtins.str
     input: _builtins.str
     output: _builtins.str
@@ -996,6 +1018,8 @@ class Columns(_message.Message):
     """No column is read but those named here, whatever the file has. Default: false."""
     tools: _builtins.str
     """The functions that a conversation may call, declared as a list or as JSON: `tools`."""
+    answer: _builtins.str
+    """The reference answer of a prompt row."""
     def __init__(
         self,
         *,
@@ -1015,11 +1039,14 @@ class Columns(_message.Message):
         label: _builtins.str | None = ...,
         only: _builtins.bool | None = ...,
         tools: _builtins.str | None = ...,
+        answer: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_only", b"_only", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "_tools", b"_tools", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "only", b"only", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text", "tools", b"tools"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_answer", b"_answer", "_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_only", b"_only", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "_tools", b"_tools", "answer", b"answer", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "only", b"only", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text", "tools", b"tools"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_only", b"_only", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "_tools", b"_tools", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "only", b"only", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_answer", b"_answer", "_chosen", b"_chosen", "_completion", b"_completion", "_content", b"_content", "_history", b"_history", "_input", b"_input", "_instruction", b"_instruction", "_label", b"_label", "_messages", b"_messages", "_only", b"_only", "_output", b"_output", "_prompt", b"_prompt", "_rejected", b"_rejected", "_role", b"_role", "_system", b"_system", "_text", b"_text", "_tools", b"_tools", "answer", b"answer", "chosen", b"chosen", "completion", b"completion", "content", b"content", "history", b"history", "input", b"input", "instruction", b"instruction", "label", b"label", "messages", b"messages", "only", b"only", "output", b"output", "prompt", b"prompt", "rejected", b"rejected", "role", b"role", "system", b"system", "text", b"text", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__answer: _TypeAlias = _typing.Literal["answer"]  # noqa: Y015
+    _WhichOneofArgType__answer: _TypeAlias = _typing.Literal["_answer", b"_answer"]  # noqa: Y015
     _WhichOneofReturnType__chosen: _TypeAlias = _typing.Literal["chosen"]  # noqa: Y015
     _WhichOneofArgType__chosen: _TypeAlias = _typing.Literal["_chosen", b"_chosen"]  # noqa: Y015
     _WhichOneofReturnType__completion: _TypeAlias = _typing.Literal["completion"]  # noqa: Y015
@@ -1052,6 +1079,8 @@ class Columns(_message.Message):
     _WhichOneofArgType__text: _TypeAlias = _typing.Literal["_text", b"_text"]  # noqa: Y015
     _WhichOneofReturnType__tools: _TypeAlias = _typing.Literal["tools"]  # noqa: Y015
     _WhichOneofArgType__tools: _TypeAlias = _typing.Literal["_tools", b"_tools"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__answer) -> _WhichOneofReturnType__answer | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__chosen) -> _WhichOneofReturnType__chosen | None: ...
     @_typing.overload

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from finetuned.v1 import data_preview_pb2 as _data_preview_pb2
 from finetuned.v1 import data_report_pb2 as _data_report_pb2
 from finetuned.v1 import event_pb2 as _event_pb2
 from finetuned.v1 import training_pb2 as _training_pb2
@@ -85,6 +86,7 @@ class Bootstrap(_message.Message):
     PROBE_FIELD_NUMBER: _builtins.int
     HOST_CAP_BYTES_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of this contract: 1."""
     job_id: _builtins.str
@@ -137,6 +139,10 @@ class Bootstrap(_message.Message):
     def lineage(self) -> _weights_pb2.Lineage:
         """What the preparation found out about where the weights come from, for the model card."""
 
+    @_builtins.property
+    def preview(self) -> Global___Preview:
+        """Attempt 0 only: show rows instead of preparing them all."""
+
     def __init__(
         self,
         *,
@@ -163,14 +169,44 @@ class Bootstrap(_message.Message):
         probe: _builtins.bool = ...,
         host_cap_bytes: _builtins.int = ...,
         lineage: _weights_pb2.Lineage | None = ...,
+        preview: Global___Preview | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lineage", b"lineage", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lineage", b"lineage", "preview", b"preview", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_hub", b"allow_hub", "allow_remote_code", b"allow_remote_code", "attempt", b"attempt", "daemon_version", b"daemon_version", "device_ids", b"device_ids", "environment", b"environment", "host_cap_bytes", b"host_cap_bytes", "job_id", b"job_id", "job_name", b"job_name", "kill_grace_seconds", b"kill_grace_seconds", "lineage", b"lineage", "memory_cap_bytes", b"memory_cap_bytes", "output_path", b"output_path", "prepared_directory", b"prepared_directory", "prepared_root", b"prepared_root", "probe", b"probe", "protocol", b"protocol", "rank_command", b"rank_command", "resume_from", b"resume_from", "run_directory", b"run_directory", "spec", b"spec", "stop_grace_seconds", b"stop_grace_seconds", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_hub", b"allow_hub", "allow_remote_code", b"allow_remote_code", "attempt", b"attempt", "daemon_version", b"daemon_version", "device_ids", b"device_ids", "environment", b"environment", "host_cap_bytes", b"host_cap_bytes", "job_id", b"job_id", "job_name", b"job_name", "kill_grace_seconds", b"kill_grace_seconds", "lineage", b"lineage", "memory_cap_bytes", b"memory_cap_bytes", "output_path", b"output_path", "prepared_directory", b"prepared_directory", "prepared_root", b"prepared_root", "preview", b"preview", "probe", b"probe", "protocol", b"protocol", "rank_command", b"rank_command", "resume_from", b"resume_from", "run_directory", b"run_directory", "spec", b"spec", "stop_grace_seconds", b"stop_grace_seconds", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Bootstrap: _TypeAlias = Bootstrap  # noqa: Y015
+
+@_typing.final
+class Preview(_message.Message):
+    """Which rows to show."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Place of their source in the spec."""
+    row: _builtins.int
+    """Number of the first one; 0: the first rows that can be used."""
+    rows: _builtins.int
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        row: _builtins.int = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["row", b"row", "rows", b"rows", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Preview: _TypeAlias = Preview  # noqa: Y015
 
 @_typing.final
 class KeeperRecord(_message.Message):
@@ -281,6 +317,7 @@ class RankResult(_message.Message):
     LINEAGE_FIELD_NUMBER: _builtins.int
     STOPPED_AT_FIELD_NUMBER: _builtins.int
     STOPPED_OF_FIELD_NUMBER: _builtins.int
+    PREVIEWED_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     outcome: _event_pb2.Outcome.ValueType
     checkpoint: _builtins.str
@@ -305,6 +342,10 @@ class RankResult(_message.Message):
     def lineage(self) -> _weights_pb2.Lineage:
         """Attempt 0 only."""
 
+    @_builtins.property
+    def previewed(self) -> _containers.RepeatedCompositeFieldContainer[_data_preview_pb2.PreviewedRow]:
+        """Of a preview: the rows."""
+
     def __init__(
         self,
         *,
@@ -320,10 +361,11 @@ class RankResult(_message.Message):
         lineage: _weights_pb2.Lineage | None = ...,
         stopped_at: _builtins.int = ...,
         stopped_of: _builtins.int = ...,
+        previewed: _abc.Iterable[_data_preview_pb2.PreviewedRow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "failure", b"failure", "lineage", b"lineage", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "data", b"data", "failure", b"failure", "lineage", b"lineage", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "prepared_directory", b"prepared_directory", "rank", b"rank", "step_seconds", b"step_seconds", "stopped_at", b"stopped_at", "stopped_of", b"stopped_of", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "data", b"data", "failure", b"failure", "lineage", b"lineage", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "prepared_directory", b"prepared_directory", "previewed", b"previewed", "rank", b"rank", "step_seconds", b"step_seconds", "stopped_at", b"stopped_at", "stopped_of", b"stopped_of", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
