@@ -73,7 +73,7 @@ def settle(training: TrainingSpec, origins: Mapping[str, Origin], roots: Roots) 
     found = {
         path: read_folder(weights.path, roots)
         for path, weights in weights_in(training)
-        if weights.path and f"{path}.from_job" not in origins and is_usable_path(weights.path)
+        if weights.path and weights.from_job is None and is_usable_path(weights.path)
     }
     violations = [
         Violation(f"training.{path}.path", problem)

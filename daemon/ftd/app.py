@@ -27,6 +27,7 @@ from ftd.followers import Followers
 from ftd.intake import Intake
 from ftd.launch import ExecLauncher
 from ftd.ledger import Ledger
+from ftd.looks import Looks
 from ftd.measured import Measurements
 from ftd.models import HostPolicy
 from ftd.moves import LIVE
@@ -155,6 +156,8 @@ async def _assemble(config: Config, kept: Kept, inventory: Inventory, group: asy
     group.create_task(dispatcher.run())
     group.create_task(Preparer(queue, attempts, config.trainer.preparations).run())
 
+    looks = Looks(kept.state.looks, _launch_settings(config), doorbells, group, config.trainer.preparations)
+    await looks.clear()
     streams = StreamLimit(config.limits.streams)
     secrets = Secrets(config.security.secrets)
     tracking = TrackerPolicy(config.security.trackers, secrets, Roots(config.paths.output_roots))
@@ -177,7 +180,7 @@ async def _assemble(config: Config, kept: Kept, inventory: Inventory, group: asy
         ),
         MetricService(queue, runs, doorbells, streams),
         HostService(queue, world, outlook, dispatcher, kept.quarantine, inventory, kept.state.path, VERSION),
-        DatasetService(queue),
+        DatasetService(queue, admission, world, looks, config.limits.spec_bytes),
         ArtifactService(queue, runs),
     )
 

@@ -91,6 +91,14 @@ class Attempts:
         number = len(job.attempts)
         self._add(job, number, self._launcher.start(job, number, devices))
 
+    def save(self, job: Job) -> bool:
+        """Asks the job's newest attempt for a checkpoint; whether there was one to ask."""
+        running = self._running.get((job.id, len(job.attempts)))
+        if running is None or running.handle is None:
+            return False
+        running.handle.save()
+        return True
+
     def lose(self, job: Job, failure: Failure) -> None:
         """Ends the job's newest attempt, since what it runs on is gone. May be repeated."""
         running = self._running.get((job.id, len(job.attempts)))
@@ -176,7 +184,8 @@ class Attempts:
             # A preparation that waits for its turn.
             self._group.create_task(self._tell(job.id, Ended(Outcome.STOPPED)))
         elif running.handle is not None:
-            self._group.create_task(running.handle.stop(save=job.save_on_stop))
+            keep = job.stop_goal is JobState.SUCCEEDED
+            self._group.create_task(running.handle.stop(save=job.save_on_stop, keep=keep))
 
     async def _verdict(self, job: Job, number: int, ended: Exit) -> Event:
         """What the end of an attempt means for the job."""
@@ -186,14 +195,24 @@ class Attempts:
         if ended.outcome is Outcome.FAILED and not checkpoint and number:
             # A keeper that was killed could not say what its trainer had saved.
             checkpoint = await asyncio.to_thread(self._runs.get(job.id).latest_checkpoint)
-        end = Ended(ended.outcome, ended.failure, checkpoint, ended.peak_memory_bytes, ended.step_seconds)
+        end = Ended(
+            ended.outcome,
+            ended.failure,
+            checkpoint,
+            ended.peak_memory_bytes,
+            ended.step_seconds,
+            ended.stopped_at,
+            ended.stopped_of,
+        )
         if not number:
             return end
         await self._experience.take(job, end, (await self._queue.progress(job)).tokens_per_second)
         if job.probing and end.outcome is Outcome.COMPLETED and job.estimate is not None:
             peak = memory.besides_context(job.resolved, end.peak_memory_bytes)
             return Probed(end, memory.by_trial(job.resolved, job.estimate, peak))
-        if can_relieve(ended.failure, job.resolved.resources.device):
+        # One that was to keep what it has learned is not tried again with less.
+        keeps = (await self._queue.get(job.id)).stop_goal is JobState.SUCCEEDED
+        if can_relieve(ended.failure, job.resolved.resources.device) and not keeps:
             return await self._relieved(job, end)
         return end
 

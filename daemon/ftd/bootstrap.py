@@ -14,7 +14,7 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from finetuned.trainer.v1 import trainer_pb2
-from finetuned.v1 import training_pb2, weights_pb2
+from finetuned.v1 import data_preview_pb2, training_pb2, weights_pb2
 from ftd.caps import caps
 from ftd.job import Job
 from ftd.moves import Ended
@@ -34,6 +34,15 @@ _OF_THE_MACHINE = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """Rows to show: of which source, from which number (0: the first that can be used), and how many."""
+
+    source: str
+    row: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSettings:
     """What the host's configuration says about every attempt. Commands are argument lists; times are seconds."""
 
@@ -47,6 +56,8 @@ class LaunchSettings:
     # 0: the libraries' own default.
     threads: int
     daemon_version: str
+    # Of a look at data: the preparation shows these rows and writes none.
+    preview: Preview | None = None
 
     @property
     def prepared_root(self) -> Path:
@@ -56,13 +67,15 @@ class LaunchSettings:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How an attempt ended; no process of it is left. What stands behind `step_seconds` belongs to attempt 0."""
+    """How an attempt ended; no process of it is left. From `report` on they belong to attempt 0."""
 
     outcome: Outcome
     failure: Failure | None = None
     checkpoint: str = ""
     peak_memory_bytes: int = 0
     step_seconds: float = 0.0
+    stopped_at: int = 0
+    stopped_of: int = 0
     report: DataReport | None = None
     prepared_directory: str = ""
     lineage: Lineage | None = None
@@ -110,6 +123,7 @@ def build(
         daemon_version=settings.daemon_version,
         output_path=job.output_path or str(run.output_path),
         probe=probe,
+        preview=to_proto(settings.preview, trainer_pb2.Preview) if settings.preview else None,
         lineage=to_proto(job.lineage, weights_pb2.Lineage) if job.lineage else None,
     )
 
@@ -160,10 +174,18 @@ def read_exit(run: RunDirectory, attempt: int, since: float = 0.0) -> Exit | Non
         checkpoint=ended.checkpoint,
         peak_memory_bytes=ended.peak_memory_bytes,
         step_seconds=ended.step_seconds,
+        stopped_at=ended.stopped_at,
+        stopped_of=ended.stopped_of,
         report=from_proto(DataReport, word.data) if word.HasField("data") else None,
         prepared_directory=word.prepared_directory,
         lineage=from_proto(Lineage, word.lineage) if word.HasField("lineage") else None,
     )
+
+
+def read_previewed(run: RunDirectory) -> list[data_preview_pb2.PreviewedRow]:
+    """The rows that a preparation has shown."""
+    content = run.read_attempt_file(0, "rank-0.json", _LONGEST_EXIT)
+    return list(json_format.Parse(content or b"{}", trainer_pb2.RankResult(), ignore_unknown_fields=True).previewed)
 
 
 def read_keeper(run: RunDirectory, attempt: int, since: float = 0.0) -> Keeper | None:

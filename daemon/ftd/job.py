@@ -29,6 +29,7 @@ from ftd.moves import (
     ResumeRequested,
     RetryRequested,
     Running,
+    StopRequested,
     Waits,
 )
 from ftd.records import (
@@ -61,6 +62,7 @@ REASONS = {
     CancelRequested: Reason(ReasonCode.CANCEL_REQUESTED, "cancelled on request"),
     PauseRequested: Reason(ReasonCode.PAUSE_REQUESTED, "paused on request"),
     DeadlinePassed: Reason(ReasonCode.DEADLINE_PASSED, DEADLINE.message),
+    StopRequested: Reason(ReasonCode.STOP_REQUESTED, "stopped on request; its output is written"),
     ResumeRequested: Reason(ReasonCode.RESUMED, "resumed on request"),
     RetryRequested: Reason(ReasonCode.RETRY, "retried on request"),
 }
@@ -90,7 +92,7 @@ class Job:
     dependencies: tuple[Dependency, ...] = ()
     # Somebody moved it before all others of its priority.
     front: bool = False
-    # Where STOPPING leads: PAUSED, QUEUED, CANCELLED or FAILED.
+    # Where STOPPING leads: PAUSED, QUEUED, CANCELLED or FAILED; SUCCEEDED: it keeps what it has learned.
     stop_goal: JobState | None = None
     save_on_stop: bool = False
     estimate: MemoryEstimate | None = None
@@ -183,6 +185,9 @@ def _after_end(job: Job, event: Ended) -> JobState:
     preparing = job.data is None and not job.attempts
     if event.outcome is Outcome.COMPLETED and not preparing:
         return S.SUCCEEDED
+    if job.stop_goal is S.SUCCEEDED:
+        # There is nothing to keep, or it could not be kept.
+        return S.FAILED if event.outcome is Outcome.FAILED else S.CANCELLED
     if job.stop_goal is not None:
         return job.stop_goal
     if event.outcome is Outcome.STOPPED:
@@ -193,7 +198,7 @@ def _after_end(job: Job, event: Ended) -> JobState:
 
 
 def _reason(job: Job, event: Event, target: JobState) -> Reason:
-    if job.stop_goal is not None and target is not S.SUCCEEDED and type(event) not in STOPS:
+    if job.stop_goal not in (None, S.SUCCEEDED) and target is not S.SUCCEEDED and type(event) not in STOPS:
         return job.reason
     match event:
         case Placed(devices=devices, probe=probe):
@@ -214,8 +219,13 @@ def _reason(job: Job, event: Event, target: JobState) -> Reason:
 
 
 def _reason_after_end(event: Ended, target: JobState) -> Reason:
+    if target is S.SUCCEEDED and event.stopped_at:
+        step = f"stopped on request at step {event.stopped_at} of {event.stopped_of}"
+        return Reason(ReasonCode.STOPPED_EARLY, f"{step}; its output is of that step")
     if target is S.SUCCEEDED:
         return Reason(ReasonCode.COMPLETED, "completed")
+    if target is S.CANCELLED:
+        return Reason(ReasonCode.STOP_REQUESTED, "stopped on request before its first step: there is nothing to keep")
     if target is S.FAILED:
         return Reason(ReasonCode.FAILED, event.failure.message if event.failure else str(event.outcome))
     return Reason(ReasonCode.RETRY, event.failure.message if event.failure else "stopped from outside, goes on")

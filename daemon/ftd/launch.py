@@ -114,7 +114,7 @@ class ExecLauncher:
     async def start(self, job: Job, attempt: int, devices: Sequence[str]) -> Handle:
         """See Launcher."""
         # What a daemon that was killed may have started for the same attempt a moment ago.
-        await _end(job.id, attempt)
+        await end_attempt(job.id, attempt)
         return await asyncio.to_thread(self._start, job, attempt, devices)
 
     async def reattach(self, job: Job, attempt: int) -> Handle | Exit | None:
@@ -128,7 +128,7 @@ class ExecLauncher:
         # In this order: a keeper that was alive a moment ago has spoken before it ended.
         if (ended := bootstrap.read_exit(run, attempt, since)) is not None:
             return ended
-        await _end(job.id, attempt)
+        await end_attempt(job.id, attempt)
         return _lost(attempt) if keeper else None
 
     def _start(self, job: Job, attempt: int, devices: Sequence[str]) -> KeeperHandle:
@@ -151,11 +151,11 @@ async def _conclude(run: RunDirectory, attempt: int) -> Exit:
     ended = await asyncio.to_thread(bootstrap.read_exit, run, attempt)
     if ended is not None:
         return ended
-    await _end(run.path.name, attempt)
+    await end_attempt(run.path.name, attempt)
     return _lost(attempt)
 
 
-async def _end(job_id: str, attempt: int) -> None:
+async def end_attempt(job_id: str, attempt: int) -> None:
     """Returns when no process of the attempt is left; what cannot die holds memory, and keeps us waiting rightly."""
     while not await asyncio.to_thread(end_marked, bootstrap.mark(job_id, attempt), _PASS_SECONDS):
         continue

@@ -51,6 +51,8 @@ class Ended:
     checkpoint: str = ""
     peak_memory_bytes: int = 0
     step_seconds: float = 0.0
+    stopped_at: int = 0
+    stopped_of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,11 @@ class CancelRequested:
 @dataclass(frozen=True, slots=True)
 class PauseRequested:
     """Somebody wants its devices back, and to go on later."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Somebody wants it to end at its step, and to keep what it has learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,7 @@ Event = (
     | Waits
     | CancelRequested
     | PauseRequested
+    | StopRequested
     | PreemptRequested
     | DeadlinePassed
     | Abandoned
@@ -163,6 +171,7 @@ TABLE: dict[tuple[JobState, type[Event]], tuple[JobState, ...]] = {
     (S.RUNNING, Eased): (S.QUEUED,),
     (S.RUNNING, CancelRequested): (S.STOPPING,),
     (S.RUNNING, PauseRequested): (S.STOPPING,),
+    (S.RUNNING, StopRequested): (S.STOPPING,),
     (S.RUNNING, PreemptRequested): (S.STOPPING,),
     (S.RUNNING, DeadlinePassed): (S.STOPPING,),
     (S.STOPPING, Running): (S.STOPPING,),
@@ -182,9 +191,10 @@ TABLE: dict[tuple[JobState, type[Event]], tuple[JobState, ...]] = {
 }
 # Where a stop leads, by what asked for it, and which of them outranks a stop that is under way.
 STOPS: dict[type[Event], tuple[JobState, frozenset[JobState]]] = {
-    CancelRequested: (S.CANCELLED, frozenset({S.PAUSED, S.QUEUED, S.FAILED, S.CANCELLED})),
+    CancelRequested: (S.CANCELLED, frozenset({S.PAUSED, S.QUEUED, S.FAILED, S.CANCELLED, S.SUCCEEDED})),
     Abandoned: (S.CANCELLED, frozenset()),
     DeadlinePassed: (S.FAILED, frozenset({S.PAUSED, S.QUEUED})),
     PauseRequested: (S.PAUSED, frozenset({S.QUEUED})),
+    StopRequested: (S.SUCCEEDED, frozenset()),
     PreemptRequested: (S.QUEUED, frozenset()),
 }

@@ -35,7 +35,17 @@ from ftd.errors import (
 from ftd.job import Job
 from ftd.ledger import Ledger
 from ftd.limits import broken_limits
-from ftd.moves import LIVE, TABLE, TERMINAL, CancelRequested, Event, PauseRequested, ResumeRequested, RetryRequested
+from ftd.moves import (
+    LIVE,
+    TABLE,
+    TERMINAL,
+    CancelRequested,
+    Event,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    StopRequested,
+)
 from ftd.records import JobState, Progress
 from ftd.rundir import RunDirectories
 from ftd.spec import JobSpec
@@ -202,6 +212,18 @@ class Queue:
         if job.state in LIVE and job.state is not JobState.PREPARING:
             raise WrongState(job.id, job.state, "hold", "preparing or queued")
         return await self._ask(job.id, PauseRequested(), "hold", actor)
+
+    async def stop(self, text: str, actor: str) -> Job:
+        """Ends a job that trains, and keeps what it has learned. Raises WrongState."""
+        return await self._ask((await self.training(text, "stop")).id, StopRequested(), "stop", actor)
+
+    async def training(self, text: str, verb: str) -> Job:
+        """The job, which trains. Raises WrongState."""
+        job = await self.find(text)
+        if job.state is not JobState.RUNNING or job.probing:
+            state = "being tried out" if job.probing and job.state is JobState.RUNNING else str(job.state)
+            raise WrongState(job.id, state, verb, "running")
+        return job
 
     async def resume(self, text: str, actor: str) -> Job:
         """Queues a paused job. Raises WrongState."""

@@ -1,7 +1,7 @@
 """Our ears and hands inside the training loop: metrics out, checkpoints sealed, a stop request heard.
 
 The trainer calls them with floats at the end of each update; nothing is ever parsed from its prints. They must not slow
-the loop: one small write per update, and two small collectives where there are several ranks.
+the loop: one small write per update, and three small collectives where there are several ranks.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from fttrain.report import Report
 
 # What StepMetrics has fields for, and the speeds that transformers counts from the run's start.
 _OWN_FIELDS = {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "num_input_tokens_seen"}
+
+
+def _is_extra(name: str) -> bool:
+    return name not in _OWN_FIELDS and not name.startswith("train_")
 
 
 class Metrics(TrainerCallback):  # type: ignore[misc]
@@ -67,7 +71,7 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
             tokens_per_second=new_tokens / seconds,
             step_seconds=seconds,
             peak_memory_bytes=int(machine.highest([machine.peak_memory_bytes()], args.device)[0]),
-            extra={k: v for k, v in logs.items() if k not in _OWN_FIELDS and not k.startswith("train_")},
+            extra={k: v for k, v in logs.items() if _is_extra(k) and v is not None},
         )
         self._report.step(metrics)
         self._tokens = state.num_input_tokens_seen
@@ -130,9 +134,13 @@ class Stopping(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.stopped = False
+        # What it has learned becomes its output.
+        self.keeps = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Asks, all ranks together; after the last step there is nothing to stop."""
+        if machine.highest([stops.take_checkpoint()], args.device)[0]:
+            control.should_save = True
         if state.global_step < state.max_steps:
             self._ask(args, control)
 
@@ -149,9 +157,11 @@ class Stopping(TrainerCallback):  # type: ignore[misc]
             control.should_save = control.should_evaluate = False
 
     def _ask(self, args: TrainingArguments, control: TrainerControl) -> bool:
-        asked, save = machine.highest([stops.asked, stops.asked and stops.save], args.device)
+        asked, save, keep = machine.highest(
+            [stops.asked, stops.asked and stops.save, stops.asked and stops.keep], args.device
+        )
         if asked:
-            self.stopped = True
+            self.stopped, self.keeps = True, bool(keep)
             control.should_training_stop = True
             control.should_save = bool(save)
             control.should_evaluate = False

@@ -160,7 +160,7 @@ class Keeper:
         self._wake.setblocking(False)
         self._bell.setblocking(False)
         signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_signal)
 
@@ -168,6 +168,9 @@ class Keeper:
         numbers = self._wake.recv(4096)
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self._stop()
+        if signal.SIGUSR1 in numbers:
+            # A checkpoint is wanted, and then it goes on.
+            self._signal(signal.SIGUSR2, group=False)
         statuses, _ = procs.reap()
         self._note(statuses)
 
@@ -175,13 +178,16 @@ class Keeper:
         """Asks the ranks to stop at their next step. A second request changes nothing: the clock runs already."""
         if self._stopping or self._failing:
             return
-        self._stopping = True
         request = self._folder / "stop.json"
         # Without a request of the daemon the host is going down: keep what can be kept.
         if not request.exists():
             with contextlib.suppress(OSError):
                 write_message(request, trainer_pb2.StopRequest(save=True))
         self._signal(signal.SIGUSR1, group=False)
+        if _keeps(request):
+            # Writing an output takes as long as it takes. Who does not want to wait asks again, without.
+            return
+        self._stopping = True
         deadline = time.monotonic() + self._bootstrap.stop_grace_seconds
         self._escalation = [(deadline, self._terminate), (deadline + self._bootstrap.kill_grace_seconds, self._kill)]
 
@@ -312,6 +318,13 @@ class Keeper:
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
 
 
+def _keeps(request: Path) -> bool:
+    try:
+        return json_format.Parse(_read(request), trainer_pb2.StopRequest(), ignore_unknown_fields=True).keep
+    except (json_format.ParseError, UnicodeDecodeError):
+        return False
+
+
 def _prologue(keeper: int, group: Group | None) -> Callable[[], None]:
     """What a rank does between fork and exec."""
 
@@ -321,6 +334,7 @@ def _prologue(keeper: int, group: Group | None) -> Callable[[], None]:
             group.enter()
         # A request to stop that comes before the rank listens must not kill it: stop.json tells it later.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         # When the host runs out of memory, the kernel should take a trainer rather than the daemon.
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("500")

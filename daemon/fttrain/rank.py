@@ -76,21 +76,36 @@ def attempt_folder(bootstrap: trainer_pb2.Bootstrap) -> Path:
 
 
 class StopRequests:
-    """Whether this process was asked to stop. One per process, because a signal has one handler per process."""
+    """Whether this process was asked to stop or to save. One per process: a signal has one handler in each."""
 
     def __init__(self) -> None:
         self._request = Path()
         self._asked = False
+        self._wants_checkpoint = False
 
     def watch(self, request: Path) -> None:
-        """From here on SIGUSR1 asks to stop, and so does a request that was written before we could be signalled."""
+        """From here on SIGUSR1 asks to stop, and so does a request that was written before we could be signalled.
+
+        SIGUSR2 asks for a checkpoint.
+        """
         self._request = request
+        self._wants_checkpoint = False
         signal.signal(signal.SIGUSR1, lambda *_: self.ask())
+        signal.signal(signal.SIGUSR2, lambda *_: self.ask_for_checkpoint())
         self._asked = request.exists()
 
     def ask(self) -> None:
         """Asks to stop, as SIGUSR1 does."""
         self._asked = True
+
+    def ask_for_checkpoint(self) -> None:
+        """Asks for a checkpoint at the end of this step, as SIGUSR2 does."""
+        self._wants_checkpoint = True
+
+    def take_checkpoint(self) -> bool:
+        """Whether a checkpoint was asked for since this was called last. All ranks go by what rank 0 has heard."""
+        wanted, self._wants_checkpoint = self._wants_checkpoint, False
+        return wanted and number() == 0
 
     @property
     def asked(self) -> bool:
@@ -100,10 +115,18 @@ class StopRequests:
     @property
     def save(self) -> bool:
         """Save a checkpoint first. Without a readable request the host is going down: save."""
+        return self._read().save
+
+    @property
+    def keep(self) -> bool:
+        """Write the output, too, of the step it stops at."""
+        return self._read().keep
+
+    def _read(self) -> trainer_pb2.StopRequest:
         try:
-            return json_format.Parse(self._request.read_text(), trainer_pb2.StopRequest()).save
+            return json_format.Parse(self._request.read_text(), trainer_pb2.StopRequest())
         except (OSError, json_format.ParseError):
-            return True
+            return trainer_pb2.StopRequest(save=True)
 
 
 stops = StopRequests()

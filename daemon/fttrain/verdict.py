@@ -51,8 +51,9 @@ def judge(
         ended.outcome = event_pb2.OUTCOME_FAILED
         ended.failure.CopyFrom(_failure(failed[0], disk_full=disk_full, host_cap_bytes=host_cap_bytes))
     # Rank 0 writes the output: what it completed is complete.
-    elif any(word.rank == 0 and word.outcome == event_pb2.OUTCOME_COMPLETED for word in words):
+    elif first := next((w for w in words if w.rank == 0 and w.outcome == event_pb2.OUTCOME_COMPLETED), None):
         ended.outcome = event_pb2.OUTCOME_COMPLETED
+        ended.stopped_at, ended.stopped_of = first.stopped_at, first.stopped_of
     else:
         ended.outcome = event_pb2.OUTCOME_STOPPED
     return ended

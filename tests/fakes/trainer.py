@@ -143,9 +143,16 @@ def train(fake: Fake) -> trainer_pb2.RankResult:
     while done < fake.steps:
         fake.step(done + 1)
         done += 1
+        if rank.stops.take_checkpoint():
+            fake.save(done)
         if fake.stop_asked():
             if rank.stops.save:
                 fake.save(done)
+            if rank.stops.keep:
+                fake.output()
+                word = trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
+                word.stopped_at, word.stopped_of = done, fake.steps
+                return word
             return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
         if every and done % every == 0:
             fake.save(done)

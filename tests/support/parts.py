@@ -85,6 +85,8 @@ class FakeHandle:
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.stubborn = stubborn
         self.stops: list[bool] = []
+        self.keeps: list[bool] = []
+        self.saves = 0
 
     def end(self, exit_: Exit) -> None:
         self.exit.set_result(exit_)
@@ -92,8 +94,12 @@ class FakeHandle:
     async def wait(self) -> Exit:
         return await asyncio.shield(self.exit)
 
-    async def stop(self, *, save: bool) -> None:
+    def save(self) -> None:
+        self.saves += 1
+
+    async def stop(self, *, save: bool, keep: bool = False) -> None:
         self.stops.append(save)
+        self.keeps.append(keep)
         if not self.stubborn and not self.exit.done():
             self.end(Exit(Outcome.STOPPED))
 

@@ -153,6 +153,14 @@ class Client:
         """Keeps a job that waits from starting. Raises WrongState if it runs: this never stops a training."""
         return self._change("PauseJob", _jobs.PauseJobRequest(job=_ref(job), only_waiting=True), timeout)
 
+    def save(self, job: str | Job, *, timeout: float | None = None) -> Job:
+        """Saves a checkpoint at the end of the running job's step, and goes on; its metrics tell when it is there."""
+        return self._change("SaveCheckpoint", _jobs.SaveCheckpointRequest(job=_ref(job)), timeout)
+
+    def stop(self, job: str | Job, *, timeout: float | None = None) -> Job:
+        """Ends a running job at the end of its step and keeps what it has learned: it succeeds, with an output."""
+        return self._change("StopJob", _jobs.StopJobRequest(job=_ref(job)), timeout)
+
     def resume(self, job: str | Job, *, timeout: float | None = None) -> Job:
         """Queues a paused job again; it goes on from its checkpoint."""
         return self._change("ResumeJob", _jobs.ResumeJobRequest(job=_ref(job)), timeout)

@@ -62,6 +62,25 @@ class EvaluationMetrics(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class GeneratedAnswer(Record):
+    """What the model wrote for a row, counted from 1, of an evaluation set, and what was expected."""
+
+    set: str
+    row: int
+    prompt: str
+    expected: str
+    generated: str
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedAnswers(Record):
+    """Answers to evaluation rows; at step 0 those of the untrained model."""
+
+    step: int
+    answers: tuple[GeneratedAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointSaved(Record):
     """A checkpoint with its manifest is complete on disk."""
 
@@ -86,6 +105,8 @@ class AttemptEnded(Record):
     checkpoint: str
     peak_memory_bytes: int
     step_seconds: float
+    stopped_at: int
+    stopped_of: int
 
 
 Kind = (
@@ -93,6 +114,7 @@ Kind = (
     | PhaseChanged
     | StepMetrics
     | EvaluationMetrics
+    | GeneratedAnswers
     | CheckpointSaved
     | DataReport
     | Notice

@@ -24,6 +24,7 @@ from ftd.records import Duration, Forecast, JobState, Progress, Reason, ReasonCo
 from ftd.rundir import RunDirectories
 from ftd.service.errors import Context
 from ftd.service.metrics import StreamLimit
+from ftd.service.specs import read_spec
 from ftd.spec import JobSpec, TrainingSpec
 from ftd.store import Filter
 from ftd.world import World
@@ -75,7 +76,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             raise InvalidRequest(
                 f"request_id has {len(request.request_id)} characters; at most {REQUEST_ID_CHARACTERS}"
             )
-        spec = self._read_spec(request.spec)
+        spec = read_spec(request.spec, self._spec_bytes)
         job = await self._queue.submitted(request.request_id, spec)
         if job is None:
             made = await self._admission.admit(spec, await self._world.devices(), request.request_id)
@@ -88,7 +89,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """What CreateJob would check and decide; problems are part of the answer."""
         response = job_service_pb2.PlanJobResponse()
         try:
-            spec = self._read_spec(request.spec)
+            spec = read_spec(request.spec, self._spec_bytes)
             job = await self._admission.admit(spec, await self._world.devices())
         except InvalidSpec as error:
             for violation in error.violations:
@@ -246,12 +247,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 if (await self._queue.get(job.id)).revision == job.revision:
                     await asyncio.sleep(WATCH_SECONDS)
                 job = await self._queue.get(job.id)
-
-    def _read_spec(self, message: job_pb2.JobSpec) -> JobSpec:
-        size = message.ByteSize()
-        if size > self._spec_bytes:
-            raise InvalidSpec([Violation("", f"the spec has {size} bytes; at most {self._spec_bytes} are accepted")])
-        return wire.read_spec(message)
 
     async def _show(self, job: Job, *, full: bool = True) -> job_pb2.Job:
         progress = await self._queue.progress(job)

@@ -29,6 +29,7 @@ from ftd.moves import (
     ResumeRequested,
     RetryRequested,
     Running,
+    StopRequested,
     Waits,
 )
 from ftd.records import (
@@ -99,6 +100,7 @@ EVENTS: tuple[Event, ...] = (
     CancelRequested(),
     CancelRequested(save=True),
     PauseRequested(),
+    StopRequested(),
     PreemptRequested("makes room for job b"),
     DeadlinePassed(),
     Abandoned("job b failed"),
@@ -163,6 +165,26 @@ def test_the_way_of_a_job_that_succeeds() -> None:
     assert (attempt.number, attempt.devices, attempt.reserved_bytes, attempt.start_time) == (1, ("cpu",), 12, 3.0)
     assert (attempt.end_time, attempt.outcome, attempt.peak_memory_bytes) == (5.0, Outcome.COMPLETED, 5)
     assert (job.queue_time, job.end_time, job.revision) == (1.0, 5.0, 6)
+
+
+def test_a_job_that_was_stopped_and_kept_has_succeeded_and_says_where_it_stopped() -> None:
+    asked = after(PREPARED, PLACED, Running(), StopRequested())
+    assert (asked.state, asked.stop_goal, asked.save_on_stop) == (S.STOPPING, S.SUCCEEDED, True)
+    kept = apply(asked, Ended(Outcome.COMPLETED, checkpoint="checkpoint-4", stopped_at=4, stopped_of=9), 9.0)
+    assert (kept.state, kept.stop_goal) == (S.SUCCEEDED, None)
+    message = "stopped on request at step 4 of 9; its output is of that step"
+    assert kept.reason == Reason(ReasonCode.STOPPED_EARLY, message)
+    assert apply(asked, Ended(Outcome.COMPLETED), 9.0).reason.code is ReasonCode.COMPLETED
+
+
+def test_a_stop_that_keeps_nothing_is_no_success() -> None:
+    asked = after(PREPARED, PLACED, Running(), StopRequested())
+    nothing = apply(asked, Ended(Outcome.STOPPED), 9.0)
+    assert (nothing.state, nothing.reason.code) == (S.CANCELLED, ReasonCode.STOP_REQUESTED)
+    killed = apply(asked, Ended(Outcome.FAILED, KILLED), 9.0)
+    assert (killed.state, killed.failure, killed.reason.message) == (S.FAILED, KILLED, KILLED.message)
+    impatient = apply(apply(asked, CancelRequested(), 9.0), Ended(Outcome.STOPPED), 10.0)
+    assert impatient.state is S.CANCELLED
 
 
 def test_a_reason_to_wait_is_not_a_move_and_the_same_one_is_no_change() -> None:

@@ -28,7 +28,7 @@ class FakeHandle:
     async def wait(self) -> Exit:
         return await self.exit
 
-    async def stop(self, *, save: bool) -> None:
+    async def stop(self, *, save: bool, keep: bool = False) -> None:
         self.exit.set_result(Exit(Outcome.STOPPED))
 
 

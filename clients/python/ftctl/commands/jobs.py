@@ -78,6 +78,27 @@ def cancel(
     _each(jobs, lambda client, job: client.cancel(job, save=save), quiet=quiet)
 
 
+def save(job: JobArgument, quiet: Quiet = False) -> None:
+    """Save a checkpoint of a running job now, and go on."""
+    from ftclient import FtError
+    from ftclient.events import CheckpointSaved
+
+    with session.connect() as client:
+        asked = client.get(session.last(client, job))
+        client.save(asked)
+        after = asked.progress.last_seq if asked.progress else 0
+        kinds = (event.kind for event in client.metrics(asked, after_seq=after))
+        saved = next((kind for kind in kinds if isinstance(kind, CheckpointSaved)), None)
+    if saved is None:
+        raise FtError(f"job {asked.id} ended before it had saved; ftctl describe {asked.id} shows what it left")
+    output.line(saved.name if quiet else f"{asked.id}  {asked.name}  {saved.name} saved")
+
+
+def stop(jobs: JobsArgument, quiet: Quiet = False) -> None:
+    """End a running job at its next step and keep what it has learned as its output."""
+    _each(jobs, lambda client, job: client.stop(job), quiet=quiet)
+
+
 def pause(jobs: JobsArgument, quiet: Quiet = False) -> None:
     """Save a checkpoint, give the devices back, hold the job."""
     _each(jobs, lambda client, job: client.pause(job), quiet=quiet)

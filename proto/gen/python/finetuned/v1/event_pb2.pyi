@@ -135,6 +135,7 @@ class TrainingEvent(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """0 while the data is prepared, then 1, 2, … for each time the training was started."""
     @_builtins.property
@@ -155,6 +156,8 @@ class TrainingEvent(_message.Message):
     def notice(self) -> Global___Notice: ...
     @_builtins.property
     def ended(self) -> Global___AttemptEnded: ...
+    @_builtins.property
+    def answers(self) -> Global___GeneratedAnswers: ...
     def __init__(
         self,
         *,
@@ -168,12 +171,13 @@ class TrainingEvent(_message.Message):
         data: _data_report_pb2.DataReport | None = ...,
         notice: Global___Notice | None = ...,
         ended: Global___AttemptEnded | None = ...,
+        answers: Global___GeneratedAnswers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "data", b"data", "ended", b"ended", "evaluation", b"evaluation", "kind", b"kind", "notice", b"notice", "phase", b"phase", "started", b"started", "step", b"step", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "checkpoint", b"checkpoint", "data", b"data", "ended", b"ended", "evaluation", b"evaluation", "kind", b"kind", "notice", b"notice", "phase", b"phase", "started", b"started", "step", b"step", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "data", b"data", "ended", b"ended", "evaluation", b"evaluation", "kind", b"kind", "notice", b"notice", "phase", b"phase", "started", b"started", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "attempt", b"attempt", "checkpoint", b"checkpoint", "data", b"data", "ended", b"ended", "evaluation", b"evaluation", "kind", b"kind", "notice", b"notice", "phase", b"phase", "started", b"started", "step", b"step", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["started", "phase", "step", "evaluation", "checkpoint", "data", "notice", "ended"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["started", "phase", "step", "evaluation", "checkpoint", "data", "notice", "ended", "answers"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -386,6 +390,63 @@ class EvaluationMetrics(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvaluationMetrics: _TypeAlias = EvaluationMetrics  # noqa: Y015
+
+@_typing.final
+class GeneratedAnswers(_message.Message):
+    """What the model answers to evaluation rows, where evaluation.generation asks for it; at step 0 what it answered untrained."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___GeneratedAnswer]: ...
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        answers: _abc.Iterable[Global___GeneratedAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeneratedAnswers: _TypeAlias = GeneratedAnswers  # noqa: Y015
+
+@_typing.final
+class GeneratedAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SET_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    GENERATED_FIELD_NUMBER: _builtins.int
+    set: _builtins.str
+    """Evaluation set, and row in it, from 1."""
+    row: _builtins.int
+    prompt: _builtins.str
+    expected: _builtins.str
+    generated: _builtins.str
+    def __init__(
+        self,
+        *,
+        set: _builtins.str = ...,
+        row: _builtins.int = ...,
+        prompt: _builtins.str = ...,
+        expected: _builtins.str = ...,
+        generated: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "generated", b"generated", "prompt", b"prompt", "row", b"row", "set", b"set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeneratedAnswer: _TypeAlias = GeneratedAnswer  # noqa: Y015
 
 @_typing.final
 class CheckpointSaved(_message.Message):

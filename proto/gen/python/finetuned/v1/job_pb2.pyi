@@ -586,6 +586,7 @@ class Progress(_message.Message):
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     BEST_STEP_FIELD_NUMBER: _builtins.int
     BEST_VALUE_FIELD_NUMBER: _builtins.int
+    PHASE_FRACTION_FIELD_NUMBER: _builtins.int
     phase: _event_pb2.Phase.ValueType
     step: _builtins.int
     total_steps: _builtins.int
@@ -603,6 +604,8 @@ class Progress(_message.Message):
     best_step: _builtins.int
     """The evaluation that is the best so far by evaluation.metric; unset before the first."""
     best_value: _builtins.float
+    phase_fraction: _builtins.float
+    """The share of `phase` that is done, where that is known."""
     def __init__(
         self,
         *,
@@ -619,10 +622,11 @@ class Progress(_message.Message):
         last_seq: _builtins.int = ...,
         best_step: _builtins.int | None = ...,
         best_value: _builtins.float | None = ...,
+        phase_fraction: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_step", b"_best_step", "_best_value", b"_best_value", "_eta_seconds", b"_eta_seconds", "_eval_loss", b"_eval_loss", "_loss", b"_loss", "best_step", b"best_step", "best_value", b"best_value", "eta_seconds", b"eta_seconds", "eval_loss", b"eval_loss", "loss", b"loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_step", b"_best_step", "_best_value", b"_best_value", "_eta_seconds", b"_eta_seconds", "_eval_loss", b"_eval_loss", "_loss", b"_loss", "_phase_fraction", b"_phase_fraction", "best_step", b"best_step", "best_value", b"best_value", "eta_seconds", b"eta_seconds", "eval_loss", b"eval_loss", "loss", b"loss", "phase_fraction", b"phase_fraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_step", b"_best_step", "_best_value", b"_best_value", "_eta_seconds", b"_eta_seconds", "_eval_loss", b"_eval_loss", "_loss", b"_loss", "best_step", b"best_step", "best_value", b"best_value", "epoch", b"epoch", "eta_seconds", b"eta_seconds", "eval_loss", b"eval_loss", "last_seq", b"last_seq", "learning_rate", b"learning_rate", "loss", b"loss", "peak_memory_bytes", b"peak_memory_bytes", "phase", b"phase", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_step", b"_best_step", "_best_value", b"_best_value", "_eta_seconds", b"_eta_seconds", "_eval_loss", b"_eval_loss", "_loss", b"_loss", "_phase_fraction", b"_phase_fraction", "best_step", b"best_step", "best_value", b"best_value", "epoch", b"epoch", "eta_seconds", b"eta_seconds", "eval_loss", b"eval_loss", "last_seq", b"last_seq", "learning_rate", b"learning_rate", "loss", b"loss", "peak_memory_bytes", b"peak_memory_bytes", "phase", b"phase", "phase_fraction", b"phase_fraction", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_step: _TypeAlias = _typing.Literal["best_step"]  # noqa: Y015
     _WhichOneofArgType__best_step: _TypeAlias = _typing.Literal["_best_step", b"_best_step"]  # noqa: Y015
@@ -634,6 +638,8 @@ class Progress(_message.Message):
     _WhichOneofArgType__eval_loss: _TypeAlias = _typing.Literal["_eval_loss", b"_eval_loss"]  # noqa: Y015
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
+    _WhichOneofReturnType__phase_fraction: _TypeAlias = _typing.Literal["phase_fraction"]  # noqa: Y015
+    _WhichOneofArgType__phase_fraction: _TypeAlias = _typing.Literal["_phase_fraction", b"_phase_fraction"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__best_step) -> _WhichOneofReturnType__best_step | None: ...
     @_typing.overload
@@ -644,6 +650,8 @@ class Progress(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__eval_loss) -> _WhichOneofReturnType__eval_loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__phase_fraction) -> _WhichOneofReturnType__phase_fraction | None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
 

@@ -1794,6 +1794,7 @@ class Evaluation(_message.Message):
     HIGHER_IS_BETTER_FIELD_NUMBER: _builtins.int
     PATIENCE_FIELD_NUMBER: _builtins.int
     MIN_DELTA_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     cadence: Global___Cadence.ValueType
     """Refused without evaluation data, unless never."""
     every_steps: _builtins.int
@@ -1812,6 +1813,13 @@ class Evaluation(_message.Message):
     """
     min_delta: _builtins.float
     """By how much `metric` must be better than the best before to be a gain. Default: 0. 0 or more. Refused without patience."""
+    @_builtins.property
+    def generation(self) -> Global___Generation:
+        """The model also answers rows of the evaluation sets, before the training and at each evaluation, and what it writes is compared with
+        the row's answer: bleu, rouge1, rouge2, rougeL and exact_match, in percent. Default: unset, it does not. Refused for pretrain,
+        reward and the stages that write their own answers, and if nothing is evaluated.
+        """
+
     def __init__(
         self,
         *,
@@ -1822,10 +1830,11 @@ class Evaluation(_message.Message):
         higher_is_better: _builtins.bool | None = ...,
         patience: _builtins.int | None = ...,
         min_delta: _builtins.float | None = ...,
+        generation: Global___Generation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_higher_is_better", b"_higher_is_better", "_metric", b"_metric", "_micro_batch", b"_micro_batch", "_min_delta", b"_min_delta", "_patience", b"_patience", "cadence", b"cadence", "every_steps", b"every_steps", "higher_is_better", b"higher_is_better", "metric", b"metric", "micro_batch", b"micro_batch", "min_delta", b"min_delta", "patience", b"patience"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_higher_is_better", b"_higher_is_better", "_metric", b"_metric", "_micro_batch", b"_micro_batch", "_min_delta", b"_min_delta", "_patience", b"_patience", "cadence", b"cadence", "every_steps", b"every_steps", "generation", b"generation", "higher_is_better", b"higher_is_better", "metric", b"metric", "micro_batch", b"micro_batch", "min_delta", b"min_delta", "patience", b"patience"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_higher_is_better", b"_higher_is_better", "_metric", b"_metric", "_micro_batch", b"_micro_batch", "_min_delta", b"_min_delta", "_patience", b"_patience", "cadence", b"cadence", "every_steps", b"every_steps", "higher_is_better", b"higher_is_better", "metric", b"metric", "micro_batch", b"micro_batch", "min_delta", b"min_delta", "patience", b"patience"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cadence", b"_cadence", "_every_steps", b"_every_steps", "_higher_is_better", b"_higher_is_better", "_metric", b"_metric", "_micro_batch", b"_micro_batch", "_min_delta", b"_min_delta", "_patience", b"_patience", "cadence", b"cadence", "every_steps", b"every_steps", "generation", b"generation", "higher_is_better", b"higher_is_better", "metric", b"metric", "micro_batch", b"micro_batch", "min_delta", b"min_delta", "patience", b"patience"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cadence: _TypeAlias = _typing.Literal["cadence"]  # noqa: Y015
     _WhichOneofArgType__cadence: _TypeAlias = _typing.Literal["_cadence", b"_cadence"]  # noqa: Y015
@@ -1857,6 +1866,71 @@ class Evaluation(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
 
 Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
+
+@_typing.final
+class Generation(_message.Message):
+    """Answers that are written in evaluations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_ROWS_FIELD_NUMBER: _builtins.int
+    MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    max_rows: _builtins.int
+    """Rows of each evaluation set, the first ones. Default: 64. At least 1."""
+    max_new_tokens: _builtins.int
+    """Longest answer in tokens. Default: 256. At least 1."""
+    temperature: _builtins.float
+    """How freely tokens are drawn; 0: the likeliest one is taken. Default: 0. 0 to 10."""
+    top_p: _builtins.float
+    """Tokens are drawn from the likeliest ones that together have this probability. Default: 1. Over 0, at most 1. Refused at
+    temperature 0.
+    """
+    samples: _builtins.int
+    """Answers of each set that are told in an event. Default: 3. 0 to 20."""
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """An answer ends before any of these, and with its turn. Default: none. At most 16, none of them empty."""
+
+    def __init__(
+        self,
+        *,
+        max_rows: _builtins.int | None = ...,
+        max_new_tokens: _builtins.int | None = ...,
+        temperature: _builtins.float | None = ...,
+        top_p: _builtins.float | None = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+        samples: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens", "_max_rows", b"_max_rows", "_samples", b"_samples", "_temperature", b"_temperature", "_top_p", b"_top_p", "max_new_tokens", b"max_new_tokens", "max_rows", b"max_rows", "samples", b"samples", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens", "_max_rows", b"_max_rows", "_samples", b"_samples", "_temperature", b"_temperature", "_top_p", b"_top_p", "max_new_tokens", b"max_new_tokens", "max_rows", b"max_rows", "samples", b"samples", "stop", b"stop", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_new_tokens: _TypeAlias = _typing.Literal["max_new_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_new_tokens: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__max_rows: _TypeAlias = _typing.Literal["max_rows"]  # noqa: Y015
+    _WhichOneofArgType__max_rows: _TypeAlias = _typing.Literal["_max_rows", b"_max_rows"]  # noqa: Y015
+    _WhichOneofReturnType__samples: _TypeAlias = _typing.Literal["samples"]  # noqa: Y015
+    _WhichOneofArgType__samples: _TypeAlias = _typing.Literal["_samples", b"_samples"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_new_tokens) -> _WhichOneofReturnType__max_new_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_rows) -> _WhichOneofReturnType__max_rows | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__samples) -> _WhichOneofReturnType__samples | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
+
+Global___Generation: _TypeAlias = Generation  # noqa: Y015
 
 @_typing.final
 class Checkpoints(_message.Message):
