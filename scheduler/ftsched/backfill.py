@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from heapq import heapify, heappop
+from itertools import groupby
 from math import inf
 
 from ftsched.devices import taken
@@ -33,14 +33,16 @@ def expected_end(holding: Holding, now: float) -> float:
 
 def by_end(holdings: Iterable[Holding], now: float) -> Iterator[Holding]:
     """Running jobs, the first to end first; of those nobody knows, who has run least is expected to go on least."""
-    heap = [
-        (expected_end(held, now), held.attained_seconds, len(held.devices) * held.reserved_bytes, held.job, held)
-        for held in holdings
-    ]
-    # Seldom are many of them needed.
-    heapify(heap)
-    while heap:
-        yield heappop(heap)[-1]
+    holdings = list(holdings)
+    ends = [expected_end(held, now) for held in holdings]
+    order = sorted(range(len(holdings)), key=ends.__getitem__)
+    # Seldom are many of them needed, so equals are not told apart before they are.
+    for _, equals in groupby(order, key=ends.__getitem__):
+        yield from sorted([holdings[at] for at in equals], key=_least)
+
+
+def _least(held: Holding) -> tuple[float, int, str]:
+    return (held.attained_seconds, len(held.devices) * held.reserved_bytes, held.job)
 
 
 @dataclass(frozen=True, slots=True)

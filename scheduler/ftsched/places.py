@@ -1,23 +1,22 @@
 """Where a job goes: the best devices for an ask, among hosts that are grouped by how they look.
 
-Hosts that look the same are one group, so a cluster of a thousand hosts costs as much as it has different ones; shelves
-keep the groups sorted by free memory, so an ask looks at the tightest ones first and at a bounded number. What was
-refused once is remembered: during a plan nothing gives memory back. Nothing here knows the queue.
+An ask looks at the hosts with the least room that is enough, and at a bounded number of them. What was refused once is
+remembered: during a plan nothing gives memory back. Nothing here knows the queue.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 from math import inf
 
 from ftsched.devices import Chooser, Links, Rank
 from ftsched.fit import Card, Left, Node, Slot, able, has, room_lack, suits
 from ftsched.fragments import Fragments
 from ftsched.model import NOTHING, Ask, Holding, Policy
+from ftsched.shelves import Family, Group, Key, Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,116 +25,6 @@ class Place:
 
     node: Node
     positions: tuple[int, ...]
-
-
-class Refused:
-    """What was refused to a family of asks, the least of it: devices, bytes, and the time.
-
-    Who asks for no less is refused, too; only a job that is over by then could be luckier.
-    """
-
-    def __init__(self) -> None:
-        self._least: list[tuple[int, int, float]] = []
-
-    def covers(self, ask: Ask, ends: float) -> bool:
-        """Whether the ask of a job that is over at `ends` is known to find nothing."""
-        for devices, size, until in self._least:
-            if devices <= ask.devices and size <= ask.bytes_per_device and until < ends:
-                return True
-        return False
-
-    def add(self, ask: Ask, until: float) -> None:
-        """The ask found nothing, if its job is not over by `until`."""
-        devices, size = ask.devices, ask.bytes_per_device
-        self._least = [each for each in self._least if each[0] < devices or each[1] < size or each[2] < until]
-        self._least.append((devices, size, until))
-
-
-class Family:
-    """Asks that differ in devices and bytes only, during one plan."""
-
-    def __init__(self, hosts: Iterable[Sequence[int]]) -> None:
-        """`hosts`: the sizes of the devices of each host that suit these asks but for their size."""
-        self._sizes, self._counts = _most(hosts)
-        self.on_one_host, self.on_whole_hosts = Refused(), Refused()
-        self.wants: dict[tuple[int, int], Want] = {}
-
-    def most(self, size: int) -> int:
-        """The most devices that are as large on any host."""
-        at = bisect_left(self._sizes, size)
-        return self._counts[at] if at < len(self._counts) else 0
-
-
-@dataclass(eq=False, slots=True)
-class Want:
-    """An ask that is looked for, on these shelves, one after the other."""
-
-    ask: Ask
-    shelves: list[Shelf]
-
-
-@dataclass(eq=False, slots=True)
-class Group:
-    """Hosts that look the same to every job, by index, and what is known of them for each ask."""
-
-    slots: tuple[Slot, ...]
-    left: Left
-    links: Links
-    hosts: list[int] = field(default_factory=list)
-    frees: dict[tuple[str, bool], list[int]] = field(default_factory=dict)
-    picks: dict[Want, tuple[int, ...]] = field(default_factory=dict)
-    ranks: dict[Want, Rank] = field(default_factory=dict)
-
-    def free(self, kind: str, *, idle: bool) -> list[int]:
-        """What devices that take one more job have free, the most first; of idle devices only or of all."""
-        found = self.frees.get((kind, idle))
-        if found is None:
-            found = [
-                slot.free_bytes
-                for slot in self.slots
-                if slot.open and not (idle and slot.jobs) and slot.card.kind == kind and slot.card.fit
-            ]
-            found.sort(reverse=True)
-            self.frees[kind, idle] = found
-        return found
-
-
-class Shelf:
-    """Groups sorted by the memory that so many of their devices have free, of idle devices only or of all."""
-
-    def __init__(self, kind: str, devices: int, *, idle: bool) -> None:
-        self._kind, self._devices, self._idle = kind, devices, idle
-        # Free bytes, devices that are free besides, and when it was put up: of equals the fuller one is taken first.
-        self._entries: list[tuple[int, int, int, Group]] = []
-        self._present: set[Group] = set()
-        self._put_up = 0
-        self._read = 0
-
-    def update(self, log: Sequence[Group]) -> None:
-        """Puts up the groups that got their first host since the last time."""
-        if self._read == len(log):
-            return
-        for group in log[self._read :]:
-            if not group.hosts or group in self._present:
-                continue
-            free = group.free(self._kind, idle=self._idle)
-            if len(free) >= self._devices:
-                self._present.add(group)
-                insort(self._entries, (free[self._devices - 1], len(free), self._put_up, group))
-                self._put_up += 1
-        self._read = len(log)
-
-    def tightest(self, size: int) -> Iterator[Group]:
-        """Groups with enough free, the least free first; those that lost all hosts are taken down on the way."""
-        at = bisect_left(self._entries, (size,))
-        while at < len(self._entries):
-            group = self._entries[at][3]
-            if group.hosts:
-                yield group
-                at += 1
-            else:
-                self._present.discard(group)
-                del self._entries[at]
 
 
 class Places:
@@ -195,7 +84,7 @@ class Places:
         key = (ask.kind, ask.pinned, ask.models, ask.exclusive, None if ask.host is NOTHING else ask.host)
         family = self._families.get(key)
         if family is None:
-            family = self._families[key] = Family(self._sizes(ask))
+            family = self._families[key] = Family(len(self._families), self._sizes(ask))
         return family
 
     def _sizes(self, ask: Ask) -> Iterable[list[int]]:
@@ -207,14 +96,13 @@ class Places:
         rooms = [self.nodes[host].rooms for host in hosts]
         return [[room.device.total_bytes for room in each if suits(room.device, any_size)] for each in rooms]
 
-    def _want(self, ask: Ask) -> Want:
-        wants, key = self._family(ask).wants, (ask.devices, ask.bytes_per_device)
-        want = wants.get(key)
-        if want is None:
+    def _shelves_of(self, family: Family, ask: Ask) -> tuple[Shelf, ...]:
+        found = family.shelves.get(ask.devices)
+        if found is None:
             # Idle devices first, where that is the policy, and none but those for a job that is to be alone.
             looks = [True] if ask.exclusive else [True, False] if self._spread else [False]
-            want = wants[key] = Want(ask, [self._shelf(ask, idle=idle) for idle in looks])
-        return want
+            found = family.shelves[ask.devices] = tuple([self._shelf(ask, idle=idle) for idle in looks])
+        return found
 
     def take(self, places: Iterable[Place], job: str, ask: Ask, ends: float) -> tuple[str, ...]:
         """Promises the place to a job that is over at `ends`; the ids of its devices."""
@@ -296,14 +184,15 @@ class Places:
         if ask.pinned:
             hosts = {self.where[pin][0].index for pin in ask.pinned if pin in self.where}
             return self._best_node(hosts, ask, ends, but)
-        want = self._want(ask)
-        groups = self._fitting(want, but)
+        family = self._family(ask)
+        key = (family.number, ask.devices, ask.bytes_per_device)
+        groups = self._fitting(self._shelves_of(family, ask), key, ask, but)
         if not groups:
             return self._best_node(self._kept, ask, ends, but)
         if len(groups) > 1:
-            groups.sort(key=lambda each: (self._rank(each[0], want), each[1]))
+            groups.sort(key=lambda each: (self._rank(each[0], key, ask), each[1]))
         group, host = groups[0]
-        return Place(self.nodes[host], group.picks[want])
+        return Place(self.nodes[host], group.picks[key])
 
     def _best_node(self, hosts: Iterable[int], ask: Ask, ends: float, but: Container[int]) -> Place | None:
         nodes = [self.nodes[index] for index in sorted(hosts) if index not in but]
@@ -317,13 +206,13 @@ class Places:
         slots = [room.slot(ends) for room in node.rooms]
         return self._chooser.rank(slots, node.left_for(ends), node.links, ask, place.positions)
 
-    def _fitting(self, want: Want, but: Container[int]) -> list[tuple[Group, int]]:
+    def _fitting(self, shelves: Iterable[Shelf], key: Key, ask: Ask, but: Container[int]) -> list[tuple[Group, int]]:
         """Groups where the ask fits, each with its first host."""
         found: list[tuple[Group, int]] = []
-        for shelf in want.shelves:
+        for shelf in shelves:
             shelf.update(self._log)
-            for group in shelf.tightest(want.ask.bytes_per_device):
-                if not self._pick(group, want):
+            for group in shelf.tightest(ask.bytes_per_device):
+                if not self._pick(group, key, ask):
                     continue
                 host = next((host for host in group.hosts if host not in but), None)
                 if host is not None:
@@ -340,31 +229,18 @@ class Places:
             self._shelves[key] = Shelf(ask.kind, ask.devices, idle=idle)
         return self._shelves[key]
 
-    def _pick(self, group: Group, want: Want) -> tuple[int, ...]:
-        found = group.picks.get(want)
+    def _pick(self, group: Group, key: Key, ask: Ask) -> tuple[int, ...]:
+        found = group.picks.get(key)
         if found is None:
-            found = self._chooser.choose(group.slots, group.left, group.links, want.ask)
-            group.picks[want] = found
+            found = group.picks[key] = self._chooser.choose(group.slots, group.left, group.links, ask)
         return found
 
-    def _rank(self, group: Group, want: Want) -> Rank:
-        found = group.ranks.get(want)
+    def _rank(self, group: Group, key: Key, ask: Ask) -> Rank:
+        found = group.ranks.get(key)
         if found is None:
-            positions = group.picks[want]
-            found = self._chooser.rank(group.slots, group.left, group.links, want.ask, positions)
-            group.ranks[want] = found
+            found = self._chooser.rank(group.slots, group.left, group.links, ask, group.picks[key])
+            group.ranks[key] = found
         return found
-
-
-def _most(hosts: Iterable[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """The sizes of devices, ascending, and how many that are as large one host has at most."""
-    most: dict[int, int] = {}
-    for host in hosts:
-        for count, size in enumerate(sorted(host, reverse=True), start=1):
-            most[size] = max(most.get(size, 0), count)
-    sizes = sorted(most)
-    counts = list(accumulate((most[size] for size in reversed(sizes)), max))
-    return sizes, counts[::-1]
 
 
 def idle_devices(node: Node, ask: Ask, ends: float = inf) -> tuple[int, ...]:

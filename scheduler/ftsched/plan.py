@@ -48,8 +48,7 @@ class Walk:
         self.places = Places(survey(snapshot), Fragments(asks), snapshot.policy, compared)
         self._quotas = Quotas(snapshot)
         self._preemptor = Preemptor(snapshot, services, now)
-        # The jobs that were started, as they hold from now on.
-        self.started: list[Holding] = []
+        self._started: list[Waiting] = []
         # Of each kind the first blocked job; and what does not fit though all jobs of ours ended.
         self._heads: dict[Kind, str] = {}
         self._hopeless: set[Ask] = set()
@@ -60,6 +59,11 @@ class Walk:
         for job in line:
             if self._start(job):
                 line.charge(job)
+
+    @property
+    def started(self) -> list[Holding]:
+        """The jobs that were started, as they hold from now on."""
+        return [_holding(job, start.devices, self._now) for job, start in zip(self._started, self.starts, strict=True)]
 
     def _start(self, job: Waiting) -> bool:
         ends = inf if job.run_seconds is None else self._now + job.run_seconds
@@ -75,7 +79,7 @@ class Walk:
             return False
         devices = self.places.take(place, job.job, job.ask, ends)
         self._quotas.take(job)
-        self.started.append(_holding(job, devices, self._now))
+        self._started.append(job)
         self.starts.append(Start(job.job, devices))
         return True
 
