@@ -11,6 +11,8 @@
     ├── WrongState         FAILED_PRECONDITION  pause, resume, retry, delete in a state that has no such move
     ├── JobNeeded          FAILED_PRECONDITION  delete of a job that others come after
     ├── NotPrepared        FAILED_PRECONDITION
+    ├── DataRefused        FAILED_PRECONDITION  a look at data that no job could train on
+    ├── LookTooLong        DEADLINE_EXCEEDED
     ├── DeviceNotFound     NOT_FOUND
     ├── TooMuch            RESOURCE_EXHAUSTED   a limit of the daemon is reached
     ├── DiskFull           RESOURCE_EXHAUSTED
@@ -31,7 +33,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from ftd.job import Job
     from ftd.moves import Event
-    from ftd.records import Fix
+    from ftd.records import Failure, Fix
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,28 @@ class NotPrepared(FtdError):
 
     def __init__(self, job: str) -> None:
         super().__init__(f"the data of job {job} is not prepared yet")
+
+
+class DataRefused(FtdError):
+    """The data of a spec cannot be used; the message says why, and what to change."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "DATA_REFUSED"
+
+    def __init__(self, failure: Failure | None) -> None:
+        super().__init__("; ".join(filter(None, (failure.message, failure.advice))) if failure else "it was stopped")
+
+
+class LookTooLong(FtdError):
+    """A look at data did not come to its end in time."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "LOOK_TOO_LONG"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the look was ended after {seconds:.0f} s; look at less, or submit the job and read its report"
+        )
 
 
 class TooMuch(FtdError):

@@ -168,6 +168,7 @@ class Progress:
     last_seq: int = 0
     best_step: int | None = None
     best_value: float | None = None
+    phase_fraction: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,8 @@ def _fold_event(progress: Progress, event: event_pb2.TrainingEvent) -> Progress:
         case "step":
             return _fold_step(progress, event.step)
         case "phase":
-            return replace(progress, phase=_PHASES.get(event.phase.phase))
+            share = event.phase.fraction if event.phase.HasField("fraction") else None
+            return replace(progress, phase=_PHASES.get(event.phase.phase), phase_fraction=share)
         case "started":
             # Steps of an earlier attempt after its last checkpoint are done again, in new processes.
             done_again = (progress.best_step or 0) > event.started.first_step
@@ -62,11 +63,12 @@ def _fold_event(progress: Progress, event: event_pb2.TrainingEvent) -> Progress:
             )
         case "evaluation":
             found = replace(progress, eval_loss=event.evaluation.loss)
-            best = {"best_step": event.evaluation.step, "best_value": event.evaluation.value}
-            return replace(found, **best) if event.evaluation.best else found
+            if not event.evaluation.best:
+                return found
+            return replace(found, best_step=event.evaluation.step, best_value=event.evaluation.value)
         case "ended":
             peak = max(progress.peak_memory_bytes, event.ended.peak_memory_bytes)
-            return replace(progress, phase=None, eta_seconds=None, peak_memory_bytes=peak)
+            return replace(progress, phase=None, phase_fraction=None, eta_seconds=None, peak_memory_bytes=peak)
         case _:
             return progress
 

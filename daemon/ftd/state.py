@@ -37,6 +37,11 @@ class State:
         """Run directories."""
         return self.path / "runs"
 
+    @property
+    def looks(self) -> Path:
+        """Folders of looks at data, gone when they are over."""
+        return self.path / "looks"
+
     @classmethod
     def claim(cls, path: Path) -> State:
         """Makes the directory and takes its lock. Raises StateRefused."""

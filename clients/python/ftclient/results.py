@@ -107,6 +107,7 @@ class Progress(Record):
     last_seq: int
     best_step: int | None
     best_value: float | None
+    phase_fraction: float | None
 
 
 @dataclass(frozen=True, slots=True)

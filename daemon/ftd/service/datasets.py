@@ -1,19 +1,39 @@
-"""DatasetService: what the preparation found in a job's data."""
+"""DatasetService: what was found in a job's data, and what would be found in those of a spec."""
 
 from __future__ import annotations
 
-from finetuned.v1 import data_report_pb2, dataset_service_pb2, dataset_service_pb2_grpc
+import asyncio
+from collections.abc import AsyncIterator
+
+from finetuned.v1 import data_report_pb2, dataset_service_pb2, dataset_service_pb2_grpc, job_pb2
 from ftd import wire
-from ftd.errors import NotPrepared
+from ftd.admission import Admission
+from ftd.bootstrap import Preview
+from ftd.duration import total_steps, total_tokens
+from ftd.errors import InvalidRequest, NotPrepared
+from ftd.job import Job
+from ftd.looks import Looks
 from ftd.queue import Queue
+from ftd.records import DataReport, Progress
 from ftd.service.errors import Context
+from ftd.service.specs import read_spec
+from ftd.world import World
+
+FIRST_SOURCE = "data.train[0]"
+MOST_ROWS = 20
+# Between two words on the progress of a check.
+TOLD_SECONDS = 1.0
 
 
 class DatasetService(dataset_service_pb2_grpc.DatasetServiceServicer):
     """Reports on data."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, admission: Admission, world: World, looks: Looks, spec_bytes: int) -> None:
         self._queue = queue
+        self._admission = admission
+        self._world = world
+        self._looks = looks
+        self._spec_bytes = spec_bytes
 
     async def GetDataReport(
         self, request: dataset_service_pb2.GetDataReportRequest, _context: Context
@@ -22,5 +42,48 @@ class DatasetService(dataset_service_pb2_grpc.DatasetServiceServicer):
         job = await self._queue.find(request.job)
         if job.data is None:
             raise NotPrepared(job.id)
-        report = wire.to_proto(job.data, data_report_pb2.DataReport)
-        return dataset_service_pb2.GetDataReportResponse(report=report)
+        return dataset_service_pb2.GetDataReportResponse(report=_report(job.data))
+
+    async def PreviewData(
+        self, request: dataset_service_pb2.PreviewDataRequest, _context: Context
+    ) -> dataset_service_pb2.PreviewDataResponse:
+        """Rows as a job would train on them."""
+        rows = request.rows or 1
+        if not 0 < rows <= MOST_ROWS or request.row < 0:
+            raise InvalidRequest(f"row is {request.row} and rows {rows}; row is 0 or more, rows 1 to {MOST_ROWS}")
+        job = await self._job(request.spec)
+        wanted = Preview(request.source or FIRST_SOURCE, request.row, rows)
+        return dataset_service_pb2.PreviewDataResponse(rows=await self._looks.preview(job, wanted))
+
+    async def CheckData(
+        self, request: dataset_service_pb2.CheckDataRequest, _context: Context
+    ) -> AsyncIterator[dataset_service_pb2.CheckDataResponse]:
+        """The progress of a preparation without a job, then its report."""
+        job = await self._job(request.spec)
+        told: list[Progress] = []
+        checking = asyncio.ensure_future(self._looks.check(job, told.append))
+        try:
+            while not (await asyncio.wait([checking], timeout=TOLD_SECONDS))[0]:
+                if told:
+                    yield _progress(told[-1])
+            report = checking.result()
+        finally:
+            checking.cancel()
+        yield dataset_service_pb2.CheckDataResponse(
+            report=_report(report),
+            total_steps=total_steps(job.resolved, report),
+            tokens=total_tokens(job.resolved, report),
+        )
+
+    async def _job(self, message: job_pb2.JobSpec) -> Job:
+        """The job that the spec would make."""
+        return await self._admission.admit(read_spec(message, self._spec_bytes), await self._world.devices())
+
+
+def _report(report: DataReport) -> data_report_pb2.DataReport:
+    return wire.to_proto(report, data_report_pb2.DataReport)
+
+
+def _progress(progress: Progress) -> dataset_service_pb2.CheckDataResponse:
+    found = wire.to_proto(progress, job_pb2.Progress)
+    return dataset_service_pb2.CheckDataResponse(phase=found.phase, fraction=progress.phase_fraction)

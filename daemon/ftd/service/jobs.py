@@ -13,7 +13,7 @@ from ftd.attempts import Attempts
 from ftd.dispatch import Dispatcher, Trial
 from ftd.doorbells import Doorbells
 from ftd.duration import total_steps, total_tokens
-from ftd.errors import InvalidRequest, InvalidSpec, TooLarge, Violation, WrongState
+from ftd.errors import InvalidRequest, InvalidSpec, TooLarge, WrongState
 from ftd.explain import order_of
 from ftd.followers import Followers
 from ftd.job import Job
