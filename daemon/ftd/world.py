@@ -82,6 +82,8 @@ class World:
         self._history = history
         # Seconds of an update in earlier runs like a job's next attempt, by job and attempt.
         self._steps: dict[tuple[str, int], tuple[float, ...]] = {}
+        # What jobs that wait have left on the disk, by job and attempts so far: nobody adds to it until the next one.
+        self._left: dict[tuple[str, int], Needs] = {}
         self._on_look: list[Callable[[tuple[Device, ...]], None]] = []
 
     def when_seen(self, callback: Callable[[tuple[Device, ...]], None]) -> None:
@@ -113,9 +115,7 @@ class World:
         held = [job for job in self._queue.active() if job.attempts and job.attempts[-1].end_time is None]
         ready = [job for job in ready if job.estimate]
         pids = await asyncio.to_thread(lambda: {job.id: frozenset(self._attempts.pids(job)) for job in held})
-        has = await asyncio.to_thread(
-            lambda: {job.id: needs.taken(self._runs.get(job.id), pids.get(job.id, ())) for job in (*held, *ready)}
-        )
+        has = await asyncio.to_thread(self._taken, held, ready, pids)
         host = await self._ask(lambda: needs.host(host_name(), self._runs.root.parent, (has[job.id] for job in held)))
         await self._learn([*held, *ready])
         ours = frozenset().union(*pids.values())
@@ -136,6 +136,16 @@ class World:
         speed = device_speed(name, 0 if on_gpu else os.cpu_count() or 1)
         steps = self._steps.get((job.id, len(job.attempts)), ())
         return remaining(job, self._queue.progress_now(job.id), steps, speed)
+
+    def _taken(self, held: Sequence[Job], ready: Sequence[Job], pids: Mapping[str, frozenset[int]]) -> dict[str, Needs]:
+        """What each job has of the host. Reads the folders of those that run, and once of those that wait."""
+        left = {}
+        for job in ready:
+            key = (job.id, len(job.attempts))
+            left[key] = self._left.get(key) or needs.taken(self._runs.get(job.id), ())
+        self._left = left
+        running = {job.id: needs.taken(self._runs.get(job.id), pids[job.id]) for job in held}
+        return running | {job: known for (job, _), known in left.items()}
 
     async def _learn(self, jobs: Sequence[Job]) -> None:
         """Looks up once for each attempt what earlier runs measured, which means to read the model's config."""

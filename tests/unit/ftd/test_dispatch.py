@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +124,19 @@ async def test_a_cycle_without_news_rests(parts: Parts) -> None:
     parts.inventory.devices = (cpu(used_bytes=60),)
     await asyncio.sleep(0.3)
     assert parts.inventory.reads == reads
+
+
+async def test_what_a_waiting_job_left_on_the_disk_is_read_once(parts: Parts, tmp_path: Path) -> None:
+    job = await submit(parts.queue)
+    estimate = MemoryEstimate((), 12, 12, "layer", 0.1, 128, "test", disk_bytes=100)
+    checkpoint = tmp_path / "runs" / job.id / "checkpoints" / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "weights").write_bytes(b"x" * 30)
+    waiting = replace(job, state=JobState.QUEUED, estimate=estimate)
+    first = await parts.world.snapshot([waiting])
+    (checkpoint / "weights").write_bytes(b"x" * 90)
+    second = await parts.world.snapshot([waiting])
+    assert [each.waiting[0].ask.host.disk_bytes for each in (first, second)] == [70, 70]
 
 
 async def test_without_waiting_jobs_the_devices_are_left_alone(parts: Parts) -> None:
