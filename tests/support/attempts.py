@@ -83,16 +83,16 @@ class Attempt:
         assert self.keeper is not None
         self.keeper.send_signal(number)
 
-    def wait(self) -> trainer_pb2.AttemptExit:
+    def wait(self, seconds: float = 60) -> trainer_pb2.AttemptExit:
         """The keeper's last word, when it has ended by itself."""
         assert self.keeper is not None
-        assert self.keeper.wait(timeout=60) == 0, (self.folder / "keeper.log").read_text()
+        assert self.keeper.wait(timeout=seconds) == 0, (self.folder / "keeper.log").read_text()
         assert self.alive() == []
         return self.read("exit.json", trainer_pb2.AttemptExit)
 
-    def ended(self) -> event_pb2.AttemptEnded:
+    def ended(self, seconds: float = 60) -> event_pb2.AttemptEnded:
         """`wait`, and the end the journal has, which is the same."""
-        word = self.wait()
+        word = self.wait(seconds)
         last = self.events()[-1]
         assert last.ended == word.ended
         return word.ended
