@@ -12,13 +12,14 @@ from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
 from fttrain import origins, rank
 from fttrain.data import cache, templates
+from fttrain.data.asking import STAGES, Asking
 from fttrain.data.dropped import Dropped
 from fttrain.data.masks import Mask
 from fttrain.data.problems import counted, listed, refused
 from fttrain.data.rendering import Renderer
 from fttrain.data.sources import Source
 from fttrain.data.splits import Splits
-from fttrain.data.tokens import Tokens, load_tokenizer, transformers_without_torch, use_threads
+from fttrain.data.tokens import Tokens, load_tokenizer, transformers_without_torch
 from fttrain.failure import Refused
 from fttrain.preview import preview
 from fttrain.report import Report
@@ -32,6 +33,7 @@ _STAGE_TAKES = {
     "kto": ("kto",),
     "orpo": ("preference",),
     "cpo": ("preference",),
+    **dict.fromkeys(STAGES, ("prompt", "alpaca", "sharegpt", "messages", "prompt_completion")),
 }
 
 
@@ -89,11 +91,10 @@ def prepare(bootstrap: trainer_pb2.Bootstrap, report: Report, *, without_torch: 
             _check(spec, sources, dropped, report)
             if without_torch:
                 transformers_without_torch()
-            use_threads(bootstrap.threads)
             tokens = make_tokens(bootstrap, model)
             with cache.new_entry(root, name, bootstrap.job_id) as folder:
                 meter = Meter(report, event_pb2.PHASE_TOKENIZING, sum(source.rows_read for source in sources))
-                found = Splits(spec, sources, tokens, folder, meter).write()
+                found = Splits(spec, sources, tokens, folder, meter, threads=bootstrap.threads).write()
                 _check_strict(spec.data, dropped)
                 found.sources.extend(file.report for source in sources for file in source.files)
                 found.dropped.extend(dropped.shown)
@@ -130,7 +131,7 @@ def make_tokens(bootstrap: trainer_pb2.Bootstrap, model: Path) -> Tokens:
     spec = bootstrap.spec
     tokenizer = load_tokenizer(model, allow_remote_code=bootstrap.allow_remote_code)
     templates.put_on(tokenizer, spec.data)
-    return Tokens(tokenizer, Renderer(tokenizer, spec.data), Mask.of(spec))
+    return Tokens(tokenizer, Renderer(tokenizer, spec.data), Mask.of(spec), Asking.of(spec))
 
 
 def _sources(data: training_pb2.Data, dropped: Dropped) -> list[Source]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from finetuned.v1 import training_pb2
 from fttrain.data.problems import BadRow
-from fttrain.data.tokens import NOT_TRAINED, Example, IdAnswer, IdPair
+from fttrain.data.tokens import NOT_TRAINED, Example, IdAnswer, IdPair, IdPrompt
 
-Row = Example | IdPair | IdAnswer
+Row = Example | IdPair | IdAnswer | IdPrompt
 
 
 class TooLong(BadRow):
@@ -17,7 +17,9 @@ class TooLong(BadRow):
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Token counts of a row. Of a pair, `tokens` counts the prompt twice, as the model sees it."""
+    """Token counts of a row. Of a pair, `tokens` counts the prompt twice, as the model sees it; of a prompt, the room for
+    an answer is counted with it.
+    """
 
     longest: int
     tokens: int
@@ -29,6 +31,10 @@ def fitted(row: Row, limit: int, policy: training_pb2.LongRows.ValueType) -> tup
     """The row as it is trained on, and its measures. Raises BadRow when it is left out."""
     length = _longest(row)
     truncated = length > limit
+    if isinstance(row, IdPrompt):
+        if truncated:
+            raise TooLong(f"the prompt has {len(row.prompt)} tokens; {limit - row.room} leave room for the answer")
+        return row, Measures(length, length, row.room, truncated=False)
     if truncated and policy != training_pb2.LONG_ROWS_TRUNCATE:
         raise TooLong(f"the row has {length} tokens; data.max_length is {limit}")
     row = _cut(row, limit) if truncated else row
@@ -46,10 +52,12 @@ def _longest(row: Row) -> int:
         return len(row.input_ids)
     if isinstance(row, IdAnswer):
         return len(row.prompt_ids) + len(row.completion_ids)
+    if isinstance(row, IdPrompt):
+        return len(row.prompt) + row.room
     return len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids))
 
 
-def _cut(row: Row, limit: int) -> Row:
+def _cut(row: Example | IdPair | IdAnswer, limit: int) -> Row:
     if isinstance(row, Example):
         return Example(row.input_ids[:limit], row.labels[:limit])
     room = max(0, limit - len(row.prompt_ids))
@@ -58,10 +66,10 @@ def _cut(row: Row, limit: int) -> Row:
     return IdPair(row.prompt_ids, row.chosen_ids[:room], row.rejected_ids[:room])
 
 
-def _trained(row: Row) -> int:
+def _trained(row: Example | IdPair | IdAnswer) -> int:
     """Tokens the loss is computed on; of preferences, the answers'. The first of a sequence is predicted by nothing."""
     if isinstance(row, Example):
-        return sum(label != NOT_TRAINED for label in row.labels[1:])
+        return len(row.labels) - row.labels.count(NOT_TRAINED) - (row.labels[:1] not in ([], [NOT_TRAINED]))
     if isinstance(row, IdAnswer):
         return len(row.completion_ids)
     return len(row.chosen_ids) + len(row.rejected_ids) if row.chosen_ids and row.rejected_ids else 0

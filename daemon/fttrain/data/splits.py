@@ -11,19 +11,21 @@ from itertools import islice
 from pathlib import Path
 
 from finetuned.v1 import data_report_pb2, training_pb2
-from fttrain.data import choice
+from fttrain.data import choice, workers
 from fttrain.data.forms import Form
 from fttrain.data.limits import TooLong, fitted
 from fttrain.data.problems import BadRow, counted, listed, refused
 from fttrain.data.rows import RowWriter
 from fttrain.data.sources import Place, Progress, Source
 from fttrain.data.tokens import Encoded, IdPair, Tokens
+from fttrain.data.workers import Batch
 
-# Many enough for all threads of the tokenizer, few enough to be nothing beside the library itself.
+# Many enough for the tokenizer to be quick, few enough to be nothing beside the library itself.
 _ROWS_AT_ONCE = 512
 # Rows of a source: how often each is trained on, and which of them are held back instead.
 Picks = tuple["array[int]", bytearray]
-Picked = tuple[Place, Form, int, int]
+# The same of one row, with its place.
+Pick = tuple[Place, int, int]
 
 
 class Splits:
@@ -36,6 +38,8 @@ class Splits:
         tokens: Tokens,
         folder: Path,
         progress: Progress,
+        *,
+        threads: int = 1,
     ) -> None:
         self._data = spec.data
         self._seed = spec.seed
@@ -44,6 +48,7 @@ class Splits:
         self._evaluating = list(sources[len(self._training) :])
         self._tokens = tokens
         self._progress = progress
+        self._threads = threads
         self._train = RowWriter(
             folder / "train", self._stage, pack_to=self._data.max_length if self._data.packing else None
         )
@@ -78,7 +83,7 @@ class Splits:
         held, kept = [], []
         for source in self._training:
             times = _drawn(source, self._seed)
-            rows = [index for index, seen in enumerate(times) if seen]
+            rows = array("Q", (index for index, seen in enumerate(times) if seen))
             flags = choice.held_back(len(rows), source.spec.eval_split, f"{self._seed}/eval")
             aside = bytearray(source.usable)
             for index, flag in zip(rows, flags, strict=True):
@@ -103,10 +108,8 @@ class Splits:
         """Tokenises a source's rows: those marked go to the evaluation rows once, the others are trained on."""
         before = self._eval.report.rows if self._eval else 0
         too_long: list[int] = []
-        rows = self._picked(source, picks)
-        while batch := list(islice(rows, _ROWS_AT_ONCE)):
-            encoded = self._tokens.encode_all([form for _, form, _, _ in batch])
-            for (place, _, times, aside), row in zip(batch, encoded, strict=True):
+        for batch, encoded in self._encoded(source, picks):
+            for ((place, times, aside), _), row in zip(batch, encoded, strict=True):
                 try:
                     self._add(row, times, aside)
                 except TooLong as bad:
@@ -127,12 +130,17 @@ class Splits:
         if self._eval:
             self._count(held_name, self._eval.report.rows - before)
 
-    def _picked(self, source: Source, picks: Picks) -> Iterator[Picked]:
-        """The source's chosen rows."""
+    def _encoded(self, source: Source, picks: Picks) -> Iterator[tuple[Batch[Pick], list[Encoded | BadRow]]]:
+        """The source's chosen rows, a batch at a time."""
+        rows = self._picked(source, picks)
+        batches = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
+        return workers.encoded(self._tokens, batches, workers.processes(self._threads, source.usable))
+
+    def _picked(self, source: Source, picks: Picks) -> Iterator[tuple[Pick, Form]]:
         for (place, form), times, aside in zip(source.forms(self._progress), *picks, strict=True):
             self._tokens.need_template(form, source.where)
             if times or aside:
-                yield place, form, times, aside
+                yield (place, times, aside), form
 
     def _add(self, row: Encoded | BadRow, times: int, aside: int) -> None:
         if isinstance(row, BadRow):

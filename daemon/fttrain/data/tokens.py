@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from finetuned.v1 import event_pb2
-from fttrain.data.forms import Chat, Form, Labelled, Message, Pair, Plain, Tools
+from fttrain.data.asking import Asking
+from fttrain.data.forms import Chat, Form, Labelled, Message, Pair, Plain, Prompt, Tools
 from fttrain.data.masks import ALL, Mask, Span, tokens_of, turn_spans, without_thinking
 from fttrain.data.problems import BadRow, counted, refused
 from fttrain.data.rendering import Renderer
@@ -67,6 +69,15 @@ class IdAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class IdPrompt:
+    """A prompt, the reference answer (empty: none), and for how many tokens of an answer there must be room."""
+
+    prompt: list[int]
+    answer: str
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A text to encode, and whether the tokenizer adds its special tokens to it."""
 
@@ -76,26 +87,36 @@ class Text:
 
 # The ids of a text, and the characters [start, end) that each stands for.
 Encoding = tuple[list[int], list[tuple[int, int]]]
-Encoded = Example | IdPair | IdAnswer
+Encoded = Example | IdPair | IdAnswer | IdPrompt
 Row = Generator[list[Text], list[Encoding], Encoded]
 
 
 class Tokens:
-    """A tokenizer, how conversations are rendered with it, and which of their turns are trained on."""
+    """A tokenizer, how conversations are rendered with it, and which of their turns are trained on.
 
-    def __init__(self, tokenizer: Any, renderer: Renderer, mask: Mask) -> None:
+    With `asking`, rows become prompts.
+    """
+
+    def __init__(self, tokenizer: Any, renderer: Renderer, mask: Mask, asking: Asking | None = None) -> None:
         self._tokenizer = tokenizer
         self._renderer = renderer
         self._mask = mask
+        self._asking = asking
 
     @property
     def remarks(self) -> list[str]:
         """What a person should know of the rows encoded so far, with the number of rows that it is about."""
         return [f"{text} ({counted(rows)})" for text, rows in self._renderer.remarks.items()]
 
-    def forget_remarks(self) -> None:
-        """Remarks of what comes from here on alone."""
+    def forget_remarks(self) -> Counter[str]:
+        """What was remarked so far; from here on there are new remarks alone."""
+        remarks = self._renderer.remarks.copy()
         self._renderer.remarks.clear()
+        return remarks
+
+    def remark(self, more: Counter[str]) -> None:
+        """Adds what was remarked on elsewhere, with the number of rows."""
+        self._renderer.remarks.update(more)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, every token of it."""
@@ -104,7 +125,9 @@ class Tokens:
 
     def need_template(self, form: Form, where: str) -> None:
         """Raises Refused, naming the source, when the row is a conversation and there is no template to render it."""
-        has_turns = isinstance(form, Chat) or (isinstance(form, Pair | Labelled) and isinstance(form.prompt, list))
+        has_turns = isinstance(form, Chat) or (
+            isinstance(form, Pair | Labelled | Prompt) and isinstance(form.prompt, list)
+        )
         if has_turns and not self._renderer.ready:
             raise refused(
                 f"{where} holds conversations, and the model's tokenizer has no chat template to render them with",
@@ -131,11 +154,24 @@ class Tokens:
         ]
 
     def _row(self, form: Form) -> Row:
+        if self._asking:
+            return self._prompt(self._asking, form)
         if isinstance(form, Pair):
             return self._pair(form)
         if isinstance(form, Labelled):
             return self._labelled(form)
+        if isinstance(form, Prompt):
+            raise BadRow("the row is a prompt; accepted is one with an answer to train on")
         return self._chat(form) if isinstance(form, Chat) else self._plain(form)
+
+    def _prompt(self, asking: Asking, form: Form) -> Row:
+        row = asking.prompt(form)
+        if isinstance(row.prompt, str):
+            asked = Text(row.prompt, special=True)
+        else:
+            asked = Text(self._renderer.text(self._renderer.written(row.prompt), row.tools, answer=True), special=False)
+        [(ids, _)] = yield [asked]
+        return IdPrompt(ids, row.answer, asking.room)
 
     def _plain(self, row: Plain) -> Row:
         [(ids, offsets)] = yield [Text(self._ended(row.prompt + row.completion), special=True)]
@@ -247,13 +283,6 @@ def transformers_without_torch() -> None:
         importlib.import_module("transformers.models.auto.tokenization_auto")
     finally:
         del sys.modules["torch"]
-
-
-def use_threads(count: int) -> None:
-    """Lets tokenizers encode on so many threads, 0: on one for each core. To be called before the first is used."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    if count:
-        os.environ["RAYON_NUM_THREADS"] = str(count)
 
 
 def load_tokenizer(folder: Path, *, allow_remote_code: bool) -> Any:

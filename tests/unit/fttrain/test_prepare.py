@@ -29,7 +29,7 @@ from tests.support.training import (
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
 from fttrain import rank
-from fttrain.data import cache
+from fttrain.data import cache, workers
 from fttrain.failure import Refused
 from fttrain.prepare import Stopped
 
@@ -387,3 +387,27 @@ def test_no_row_of_the_examples_is_left_out(model: Path, tmp_path: Path, kind: s
     path = EXAMPLES / f"finetuned-qa.{kind}.jsonl"
     source = prepared(order(model, tmp_path, path, stage=stage)).data.sources[0]
     assert source.rows_used == source.rows_read == len(path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_rows_are_the_same_however_many_processes_encode_them(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(workers, "WORTH_ROWS", 600)
+    rows = [
+        {"instruction": f"Say {n}.", "output": f"{n}!", "chosen": f"{n}!", "rejected": "" if n % 7 else "No."}
+        for n in range(1200)
+    ]
+    path = jsonl(tmp_path / "a.jsonl", [{"instruction": f"Say {n}."} | rows[n] for n in range(1200)])
+    found = []
+    for threads in (1, 3):
+        message = order(model, tmp_path / str(threads), path, stage=stage)
+        message.spec.data.train[0].format = (
+            training_pb2.FORMAT_PREFERENCE if stage == "dpo" else training_pb2.FORMAT_ALPACA
+        )
+        message.threads = threads
+        Path(message.run_directory).mkdir()
+        result = prepared(message)
+        found.append((rows_of(result).to_list(), result.data))
+    assert found[0] == found[1]
+    assert len(found[0][0]) == (1200 if stage == "sft" else 172)
