@@ -8,6 +8,8 @@ from ftsched.workload import GENERATING, Workload
 # TRL's head works on so many tokens and so much of the vocabulary at a time.
 HEAD_TOKENS = 4096
 HEAD_VOCABULARY = 32768
+# Ours, which takes its place on a CPU where no answers are written, goes by the number of logits.
+HEAD_LOGITS = 1 << 24
 # Torchtune's and litgpt's losses go through the tokens in so many chunks.
 CHUNKS = 8
 
@@ -55,7 +57,10 @@ def chunk_bytes(work: Workload, shape: Shape, tokens: int) -> int:
     chunk = min(tokens, HEAD_TOKENS) * min(shape.vocabulary, HEAD_VOCABULARY)
     if work.device == "gpu":
         return chunk * work.compute_bytes
-    return chunk * 4 * (6 if work.method == "full" else 3)
+    if work.stage in GENERATING:
+        return chunk * 4 * (6 if work.method == "full" else 3)
+    # The logits, their probabilities, and one more of them on the way.
+    return min(tokens * shape.vocabulary, HEAD_LOGITS) * 4 * 3
 
 
 def _last(work: Workload, shape: Shape) -> float:

@@ -92,9 +92,11 @@ def test_a_pair_is_as_long_as_its_longer_sequence(rows: dict[str, Path]) -> None
 
 
 def test_an_update_of_the_training_takes_longer_than_one_of_the_trial(smol_nano: Path, rows: dict[str, Path]) -> None:
-    """Four parts instead of two, each as long as the longer of its two rows."""
+    """Four parts instead of two, each as long as its two rows, or with padding as the longer of them."""
     spec = support.resolved_spec(smol_nano, changes=CHANGES)
     loaded = Rows.load(rows["sft"])
     known = [len(ids) for ids in loaded.train["input_ids"]]
+    assert trial.share(loaded, spec, 1) == pytest.approx(2 * sum(known) / 8 / max(known))
+    spec.compute.padding_free = False
     usual = sum(max(known[i : i + 2]) for i in range(0, 8, 2)) / 4
     assert trial.share(loaded, spec, 1) == pytest.approx(2 * usual / max(known))
