@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftctl.importing.axolotl_data import data, template
+from ftctl.importing.evaluating import PATIENCE, evaluates
 from ftctl.importing.llamafactory import TABLE as LLAMAFACTORY
 from ftctl.importing.preferences import beta, likelihood, of_stage, stage_entries
 from ftctl.importing.report import Entry
@@ -26,7 +27,7 @@ from ftctl.importing.rules import (
     with_defaults,
     write,
 )
-from ftctl.importing.trainer import FAMILIES, TRAINER, evaluates, packing
+from ftctl.importing.trainer import FAMILIES, TRAINER, packing
 from ftctl.importing.values import count, flag, is_off, mapping, number, text, word, words
 
 ALIGNMENTS = {"dpo": "dpo", "ipo": "dpo", "kto": "kto", "orpo": "orpo", "simpo": "cpo"}
@@ -169,14 +170,14 @@ _SAME = (
     "experimental_skip_move_to_device merge_lora save_first_step skip_prepare_dataset group_by_length"
 )
 _OFF = (
-    "load_in_8bit gptq unfrozen_parameters lora_model_dir relora relora_steps peft_layers_to_transform "
+    "load_in_8bit gptq unfrozen_parameters relora relora_steps peft_layers_to_transform "
     "peft_layers_pattern peft_layer_replication peft_init_lora_weights loftq_config peft lora_target_parameters "
     "tokens resize_token_embeddings_to_32x shrink_embeddings xformers_attention flex_attention s2_attention "
-    "sequence_parallel_degree context_parallel_size fp8 bfloat16 float16 hub_model_id early_stopping_patience "
+    "sequence_parallel_degree context_parallel_size fp8 bfloat16 float16 hub_model_id"
     "do_bench_eval do_causal_lm_eval process_reward_model trl qat quantization vllm "
     "cosine_min_lr_ratio cosine_constant_lr_ratio lr_quadratic_warmup lr_groups embedding_lr embedding_lr_scale "
     "dpo_label_smoothing dpo_use_weighting lisa_n_layers use_pose curriculum_sampling "
-    "default_system_message tokenizer_config processor_type overrides_of_model_config model_config_kwargs "
+    "tokenizer_config processor_type overrides_of_model_config model_config_kwargs "
     "added_tokens_overrides dataset_exact_deduplication min_sample_len batch_size bnb_config_kwargs "
     "auto_find_batch_size max_memory device_map fix_untrained_tokens dataset_shard_num torchdistx_path"
 )
@@ -236,6 +237,9 @@ TABLE: dict[str, Rule] = {
     "eager_attention": _attention("eager"),
     "plugins": Rule(_plugins),
     "output_dir": LLAMAFACTORY["output_dir"],
+    "early_stopping_patience": PATIENCE,
+    "lora_model_dir": LLAMAFACTORY["adapter_name_or_path"],
+    "default_system_message": LLAMAFACTORY["default_system"],
     "shuffle_merged_datasets": shuffled(),
 }
 ALIASES = {

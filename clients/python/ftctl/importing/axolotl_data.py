@@ -141,5 +141,5 @@ def template(draft: Draft, key: str, value: Any) -> Entry:
     if name == "jinja":
         return ignore(key, value, "chat_template_jinja tells")
     if name == "alpaca":
-        return differ(key, "the template alpaca", "data.chat_template_path", "prompts read differently")
+        return write(key, value, "data.template", name)
     return write(key, value, "data.chat_template_path", None, "the chat template of the model's tokenizer")

@@ -17,8 +17,9 @@ from ftctl.importing.preferences import PAIRED
 from ftctl.importing.report import Entry
 from ftctl.importing.rules import ignore, refuse, write
 
-ENDINGS = (".json", ".jsonl", ".csv", ".parquet", ".txt")
-_REMOTE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
+_TEXTS = (".json", ".jsonl", ".csv", ".txt")
+ENDINGS = (*_TEXTS, *(f"{text}{packed}" for text in _TEXTS for packed in (".gz", ".zst")), ".parquet", ".arrow")
+_REMOTE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url")
 _COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
 _TAGS = {
     "role_tag": "from",
@@ -29,7 +30,7 @@ _TAGS = {
     "function_tag": "function_call",
     "system_tag": "system",
 }
-# What the preparation takes for each speaker, whatever the file says about tags.
+# What the preparation takes for each speaker where a source names none.
 _SPEAKERS = {
     "user_tag": ("user", "human"),
     "assistant_tag": ("assistant", "gpt"),
@@ -37,9 +38,17 @@ _SPEAKERS = {
     "function_tag": ("function_call",),
     "system_tag": ("system", "developer"),
 }
+# The same speakers by their names in a source.
+_NAMED = {
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "observation_tag": "tool",
+    "function_tag": "function_call",
+    "system_tag": "system",
+}
 _MEDIA = ("images", "videos", "audios")
-_ASKED = {"instruction": "prompt", "input": "query", "system": "system", "history": "history"}
-_TURNS = {"messages": "messages", "system": "system"}
+_ASKED = {"instruction": "prompt", "input": "query", "system": "system", "history": "history", "tools": "tools"}
+_TURNS = {"messages": "messages", "system": "system", "tools": "tools"}
 _PAIR = {"chosen": "chosen", "rejected": "rejected"}
 _LABEL = {"label": "kto_tag"}
 # Of each format here: its columns, with the names of the same in dataset_info.json.
@@ -80,6 +89,19 @@ class DataSet:
     given: Mapping[str, Any]
     path: Path
     stage: str
+
+    @property
+    def place(self) -> str:
+        """The file, the folder, or the address; empty if it is none that can be read."""
+        if address := self.given.get("cloud_file_name"):
+            return str(address)
+        name = self.path.name.lower()
+        return str(self.path) if name.endswith(ENDINGS) or "." not in name else ""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its rows are plain text, without columns."""
+        return ".txt" in self.path.suffixes[-2:]
 
     @property
     def ranking(self) -> bool:
@@ -136,18 +158,31 @@ def _resolved(given: object, usual: Mapping[str, str]) -> dict[str, Any]:
 def source(found: DataSet, place: Place, max_samples: int | None) -> tuple[dict[str, Any] | None, list[Entry]]:
     """The source of a spec for a data set, None if there can be none, and an entry for each key."""
     entries = list(_entries(found, place))
-    if found.path.suffix.lower() not in ENDINGS:
+    if not found.place:
         return None, entries
-    made: dict[str, Any] = {"path": str(found.path)}
-    if found.path.suffix.lower() != ".txt":
+    made: dict[str, Any] = {"path": found.place}
+    if not found.is_text:
         made["format"] = found.format
-        if columns := _renamed(found):
+        columns: dict[str, Any] = dict(_renamed(found))
+        if _more_than_listed(found, place.columns(found.path)):
+            columns["only"] = True
+        if columns:
             made["columns"] = columns
+        if speakers := _speakers(found):
+            made["speakers"] = speakers
     drawn = found.given.get("num_samples")
     most = [int(n) for n in (max_samples, drawn) if isinstance(n, int)]
     if most:
-        made["max_samples"] = min(most)
+        made["max_samples" if drawn is None else "num_samples"] = min(most)
     return made, entries
+
+
+def _speakers(found: DataSet) -> dict[str, str]:
+    """The names of who speaks, where one is not known by itself."""
+    given = {tag: str(found.tags[tag]) for tag in _NAMED if found.by_turns and found.tags.get(tag)}
+    if all(value in _SPEAKERS[tag] for tag, value in given.items()):
+        return {}
+    return {_NAMED[tag]: value for tag, value in given.items()}
 
 
 def _renamed(found: DataSet) -> dict[str, str]:
@@ -175,7 +210,6 @@ def _entries(found: DataSet, place: Place) -> Iterator[Entry]:
             yield from (_tag(found, tag, item) for tag, item in value.items())
         else:
             yield _part(found, name, value)
-    yield from _read_by_mistake(found, place.columns(found.path))
     if found.path.name == "identity.json" and "{{name}}" in (place.look(found.path) or ""):
         note = "its rows hold {{name}} and {{author}}, and are trained on like this; replace them in a copy"
         yield write(found.key("rows"), found.path.name, "path", None, note)
@@ -191,7 +225,7 @@ def _of_the_set(found: DataSet) -> Iterator[Entry]:
         yield refuse(found.key("columns"), None, "says nothing of chosen and rejected", "list both")
     if found.format == "kto" and not found.columns.get("kto_tag"):
         yield refuse(found.key("columns"), None, "says nothing of kto_tag, which kto trains on", "list it")
-    if not any(found.given.get(name) for name in (*_REMOTE, "file_name")):
+    if not any(found.given.get(name) for name in (*_REMOTE, "cloud_file_name", "file_name")):
         yield refuse(found.key("file_name"), None, "is missing", "give the name of a local file")
     elif not found.given.get("columns", {"messages": 1}).get("messages") and found.by_turns:
         yield refuse(found.key("columns"), None, "says nothing of messages", "list the column with the turns")
@@ -201,13 +235,14 @@ def _part(found: DataSet, name: str, value: Any) -> Entry:
     key = found.key(name)
     if name in _REMOTE:
         return refuse(key, value, "is not on this host", "download it, and give its file as file_name")
+    if name == "cloud_file_name":
+        return write(key, value, "path", None, "the host must allow addresses")
     if name == "file_name":
-        if found.path.suffix.lower() not in ENDINGS:
+        if not found.place:
             return refuse(key, value, "is no file that can be read", f"accepted are files in {', '.join(ENDINGS)}")
         return write(key, value, "path", None, str(found.path))
     if name == "num_samples":
-        note = "the first ones; LLaMA-Factory draws them, and repeats rows if there are fewer"
-        return write(key, value, "max_samples", None, note)
+        return write(key, value, "num_samples", None, "drawn by the seed, here as there")
     if name in ("formatting", "ranking"):
         if name == "formatting" and value not in ("alpaca", "sharegpt", "openai"):
             return refuse(key, value, "is no formatting", "accepted are alpaca, sharegpt and openai")
@@ -225,10 +260,6 @@ def _column(found: DataSet, column: str, value: Any) -> Entry:
         return ignore(key, value, "empty: as if it were not there")
     if column in _MEDIA:
         return refuse(key, value, "pictures, films and sounds are not trained on", "use rows of text alone")
-    if column == "tools":
-        if value == "tools":
-            return ignore(key, value, "as here: the column is read where a row has it")
-        return refuse(key, value, "the column of tools has no other name here", "call it tools in the file")
     if column == "kto_tag" and found.format != "kto":
         return refuse(key, value, "labels of good and bad answers are for the stage kto", "use another data set")
     for field, theirs in found.fields.items():
@@ -245,17 +276,15 @@ def _tag(found: DataSet, tag: str, value: Any) -> Entry:
         return ignore(key, value, "rows without turns have no tags" if value else "empty")
     if tag in ("role_tag", "content_tag"):
         return write(key, value, f"columns.{tag.removesuffix('_tag')}", None)
-    if value in _SPEAKERS.get(tag, ()):
+    if tag not in _NAMED:
+        return refuse(key, value, "is no tag of dataset_info.json", f"accepted are {', '.join(_TAGS)}")
+    if not _speakers(found):
         return ignore(key, value, "as here: the speaker is known by this name")
-    accepted = " or ".join(_SPEAKERS.get(tag, ()))
-    return refuse(key, value, "no speaker is known by this name", f"accepted is {accepted or 'no such tag'}")
+    return write(key, value, f"speakers.{_NAMED[tag]}", None)
 
 
-def _read_by_mistake(found: DataSet, columns: set[str] | None) -> Iterator[Entry]:
-    """Columns of the file that are left out there and would be read here."""
+def _more_than_listed(found: DataSet, columns: set[str] | None) -> bool:
+    """Whether the file has columns that are left out there and would be read here."""
     alone = _READ_ALONE["sharegpt" if found.by_turns else "alpaca"] if found.format != "text" else ()
-    for field in alone:
-        listed = found.columns.get(found.fields.get(field, field))
-        if not listed and field in (columns or ()):
-            why = f"the file's column {field} is left out there, and would be read here"
-            yield refuse(found.key("columns"), None, why, f"list {field}, or remove it from the file")
+    listed = {field for field, theirs in found.fields.items() if found.columns.get(theirs)}
+    return any(field in (columns or ()) for field in set(alone) - listed)

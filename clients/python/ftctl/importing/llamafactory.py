@@ -8,9 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ftctl.importing import dataset_info
+from ftctl.importing.evaluating import PATIENCE
 from ftctl.importing.llamafactory_checks import CHECKS
-from ftctl.importing.place import tidy
+from ftctl.importing.llamafactory_data import (
+    cutoff,
+    cutoff_default,
+    data,
+    eval_split,
+    mixing,
+    of_conversations,
+    packing,
+    template,
+    train_on,
+)
 from ftctl.importing.preferences import OWN_STAGES, beta, likelihood, loss, of_stage, stage_entries
 from ftctl.importing.report import Entry
 from ftctl.importing.rules import (
@@ -20,7 +30,6 @@ from ftctl.importing.rules import (
     Tool,
     choice,
     command,
-    differ,
     ignore,
     ignored,
     refuse,
@@ -35,8 +44,6 @@ STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "
 METHODS = {"lora": "lora", "full": "full", "freeze": "freeze"}
 _LATER = {"ppo": "PPO", "oft": "OFT"}
 LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
-# Templates that no tokenizer carries: the prompt will read differently.
-_GENERIC = ("alpaca", "default", "empty", "fewshot", "vicuna", "belle", "aquila", "ziya", "original")
 _V1 = ("peft_config", "train_dataset", "dist_config", "quant_config", "micro_batch_size", "global_batch_size")
 
 
@@ -73,78 +80,31 @@ def _method(draft: Draft, key: str, value: Any) -> Entry:
     return write(key, value, draft.method, {})
 
 
-def _data(draft: Draft, key: str, value: Any, split: str) -> list[Entry]:
-    """The named data sets, looked up in dataset_info.json."""
-    folder = draft.get("dataset_dir", text, "data")
-    path = draft.files.get("dataset_info") or draft.place.find(f"{folder}/dataset_info.json")
-    if path is None:
-        why = f"no dataset_info.json in {folder!r}, so nobody knows which files these are"
-        return [refuse(key, value, why, "give it with --dataset-info")]
-    info = dataset_info.load(path, draft.place.look)
-    entries: list[Entry] = []
-    sources: list[dict[str, Any]] = []
-    if not words(value):
-        raise ValueError("names no data set")
-    for name in words(value):
-        given = info.sets.get(name)
-        if not isinstance(given, Mapping):
-            entries.append(refuse(key, value, f"{path} has no data set {name!r}", f"it has {', '.join(info.sets)}"))
-            continue
-        path_of = tidy(info.folder / str(given.get("file_name", "")))
-        found = dataset_info.DataSet(name, given, path_of, draft.stage)
-        made, told = dataset_info.source(found, draft.place, draft.get("max_samples", integer, None))
-        sources += [made] if made else []
-        entries += told
-    return [write(key, value, f"data.{split}", sources or None, f"by {path}"), *entries]
+def _adapters(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
+    """The last adapter is trained on, unless a new one goes on top; those before it are merged into the model."""
+    below = {"lora": "lora", "qlora": "qlora.lora"}.get(draft.method)
+    if below is None:
+        return refuse(key, value, f"{draft.method} has no adapter", "merge it into the base model first")
+    folder = draft.get("adapter_folder", text, "")
+    paths = [_weights(draft, f"{folder}/{name}" if folder else name) for name in words(value)]
+    last = [] if draft.on("create_new_adapter") else paths[-1:]
+    merged = paths[: len(paths) - len(last)]
+    entries = [write(key, value, "model.adapters", merged, "merged into the model")] if merged else []
+    return [*entries, *(write(key, value, f"{below}.continue_from", each, "trained on") for each in last)]
 
 
-def _cutoff(draft: Draft, key: str, value: Any) -> Entry:
-    length = integer(value)
-    if draft.on("packing") or draft.on("neat_packing"):
-        return write(key, value, "data.max_length", length - 1, "one less: LLaMA-Factory takes one off when it packs")
-    note = "a row over it is cut at the end; LLaMA-Factory shortens question and answer in proportion"
-    return write(key, value, "data.max_length", length, "" if draft.stage == "pretrain" else note)
+def _reference(draft: Draft, key: str, value: Any) -> Entry:
+    if draft.stage != "dpo":
+        return ignore(key, value, "not dpo")
+    if key == "ref_model" and draft.has("ref_model_adapters"):
+        return ignore(key, value, "its adapter names it")
+    if len(words(value)) > 1:
+        return refuse(key, value, "one reference is compared with", "merge them, and give the merged model")
+    return write(key, value, "dpo.reference", _weights(draft, text(value)))
 
 
-def _cutoff_default(draft: Draft) -> Any:
-    return 2048 if draft.on("packing") or draft.on("neat_packing") else None
-
-
-def _packing(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
-    if draft.stage not in ("sft", "pretrain"):
-        return ignore(key, value, f"the rows of {draft.stage} are not packed, there either")
-    if not flag(value):
-        return write(key, value, "data.packing", False)
-    if draft.stage == "sft":
-        dropped = write(key, value, "data.long_rows", "drop", "a row that is too long to be packed is left out there")
-        return [write(key, value, "data.packing", True), dropped]
-    return write(key, value, "data.packing", True, "whole texts, best fit; LLaMA-Factory cuts one long string of them")
-
-
-def _template(draft: Draft, key: str, value: Any) -> Entry:
-    name = word(value)
-    if draft.stage == "pretrain":
-        return ignore(key, value, "plain text has no template")
-    if name in _GENERIC:
-        note = "prompts read differently; set data.chat_template_path to a Jinja file of it for the same"
-        return differ(key, f"the template {name}", "data.chat_template_path", note)
-    return write(key, value, "data.chat_template_path", None, "the chat template of the model's tokenizer")
-
-
-def _train_on(what: str) -> Rule:
-    def apply(draft: Draft, key: str, value: Any) -> Entry:
-        if not flag(value):
-            return ignore(key, value, "as here")
-        return write(key, value, "sft.train_on", what)
-
-    return Rule(apply)
-
-
-def _eval_split(draft: Draft, key: str, value: Any) -> Entry:
-    size = number(value)
-    if size >= 1:
-        return refuse(key, value, "is a number of rows; a share is accepted", "divide it by the number of rows")
-    return write(key, value, "data.eval_split", float(size)) if size else ignore(key, value, "0: none, as here")
+def _weights(draft: Draft, path: str) -> dict[str, str]:
+    return {"path": str(draft.place.find(path) or path)}
 
 
 def _quantized(draft: Draft, key: str, value: Any) -> Entry:
@@ -234,17 +194,17 @@ TABLE: dict[str, Rule] = {
     "finetuning_type": Rule(_method),
     "do_train": Rule(_do_train, default=_not_a_training),
     "do_eval": ignored("evaluation.cadence decides when"),
-    "dataset": Rule(lambda draft, key, value: _data(draft, key, value, "train")),
-    "eval_dataset": Rule(lambda draft, key, value: _data(draft, key, value, "eval")),
+    "dataset": Rule(lambda draft, key, value: data(draft, key, value, "train")),
+    "eval_dataset": Rule(lambda draft, key, value: data(draft, key, value, "eval")),
     "dataset_dir": ignored("the folder of dataset_info.json; paths are written out"),
     "max_samples": ignored("stands at each source: max_samples"),
-    "val_size": Rule(_eval_split),
-    "cutoff_len": Rule(_cutoff, default=_cutoff_default),
-    "packing": Rule(_packing),
+    "val_size": Rule(eval_split),
+    "cutoff_len": Rule(cutoff, default=cutoff_default),
+    "packing": Rule(packing),
     "neat_packing": refused("rows of one packed sequence see each other here", "use packing, or leave both out"),
-    "template": Rule(_template),
-    "train_on_prompt": _train_on("all"),
-    "mask_history": _train_on("last_assistant"),
+    "template": Rule(template),
+    "train_on_prompt": train_on("all"),
+    "mask_history": train_on("last_assistant"),
     "quantization_bit": Rule(_quantized),
     "quantization_method": ignored("quantization_bit tells"),
     "quantization_type": _of_quantization("quant_type", word),
@@ -262,13 +222,19 @@ TABLE: dict[str, Rule] = {
     "flash_attn": Rule(_attention),
     "disable_gradient_checkpointing": Rule(_checkpointing, default=False),
     "pure_bf16": Rule(_pure),
-    "mix_strategy": refused("data sets are joined, not interleaved", "use concat", lambda v: word(v) == "concat"),
+    "mix_strategy": Rule(mixing),
+    "early_stopping_steps": PATIENCE,
+    "adapter_name_or_path": Rule(_adapters),
+    "create_new_adapter": ignored("adapter_name_or_path tells"),
+    "adapter_folder": ignored("stands in the adapters' paths"),
+    "ref_model": Rule(_reference),
+    "ref_model_adapters": Rule(_reference),
+    "default_system": of_conversations("data.default_system", text),
+    "enable_thinking": of_conversations("data.enable_thinking", flag),
     "tokenized_path": ignored("prepared rows are cached by the daemon"),
-    "streaming": refused("rows are prepared before the training", "set it to false, and name local files"),
+    "streaming": ignored("rows are prepared on the disk and mapped into memory: a set may be larger than it"),
     "ignore_pad_token_for_loss": refused("padding is never trained on", "set it to true", lambda v: not is_off(v)),
     "use_fast_tokenizer": ignored("the tokenizer's own files decide"),
-    "enable_thinking": ignored("the chat template decides"),
-    **_kept_off("nothing but the base model and its first adapter is loaded", "adapter_folder", "create_new_adapter"),
     **_kept_off("PiSSA is not there yet", "pissa_init", "pissa_convert"),
     **_kept_off("LLaMA Pro is not there yet", "use_llama_pro"),
     **_kept_off("only the last layers are trained", "freeze_extra_modules"),
@@ -277,7 +243,7 @@ TABLE: dict[str, Rule] = {
     ),
     **_kept_off("this loss is not there yet", "use_dft_loss", "use_asft_loss", "use_eaft_loss"),
     **_kept_off("this part of a preference loss is not there yet", "pref_bco_weight"),
-    **_kept_off("the reference is the base model", "ref_model", "ref_model_adapters", "ref_model_quantization_bit"),
+    **_kept_off("the reference is not quantised", "ref_model_quantization_bit"),
     **_kept_off("reward models are not there yet", "reward_model", "reward_model_adapters"),
     **_kept_off("fp8 is not there yet", "fp8"),
     **_kept_off("this change of the model is not there yet", "rope_scaling", "shift_attn", "mixture_of_depths"),
@@ -286,12 +252,9 @@ TABLE: dict[str, Rule] = {
     **_kept_off("the vocabulary stays as it is", "new_special_tokens_config", "split_special_tokens"),
     **_kept_off("Unsloth is another trainer", "use_unsloth"),
     **_kept_off("Megatron is another trainer", "use_mca"),
-    **_kept_off("no early stop yet", "early_stopping_steps"),
     **_kept_off("prediction is no training", "do_predict"),
     **_kept_off("an export is no training", "export_dir", "export_hub_model_id", "export_quantization_bit"),
     **_kept_off("rows are shuffled by the seed", "disable_shuffling"),
-    **_kept_off("the system text of a row is used, and no other", "default_system"),
-    **_kept_off("data sets are evaluated together", "eval_on_each_dataset"),
     **_kept_off("the language model is what is trained", "freeze_language_model"),
     "freeze_vision_tower": refused("text alone is trained on", "leave it on", lambda v: not is_off(v)),
     "freeze_multi_modal_projector": refused("text alone is trained on", "leave it on", lambda v: not is_off(v)),
@@ -301,7 +264,8 @@ TABLE: dict[str, Rule] = {
     **_unused("the same numbers either way", "use_v1_kernels", "upcast_layernorm", "upcast_lmhead_output"),
     **_unused("how rows are prepared, not which", "overwrite_cache", "preprocessing_batch_size", "buffer_size"),
     **_unused("how rows are prepared, not which", "preprocessing_num_workers", "data_shared_file_system", "media_dir"),
-    "interleave_probs": ignored("mix_strategy tells"),
+    "interleave_probs": ignored("stands at each source: weight"),
+    "eval_on_each_dataset": ignored("each set of several has figures of its own"),
     **_unused("a metric of an evaluation; the loss is reported", "compute_accuracy"),
     **_unused("a figure of speed; tokens per second are reported", "include_effective_tokens_per_second"),
     **_unused("a tracker; every step is in the journal", "use_swanlab"),

@@ -47,6 +47,13 @@ def of_stage(path: str, read: Reader, *, default: Any = None) -> Rule:
     return Rule(apply, default)
 
 
+def enough(draft: Draft, micro: int) -> tuple[int, str]:
+    """The micro-batch, two for one where the stage compares the answers in it, and what is to be said of that."""
+    if draft.stage != "kto" or micro > 1:
+        return micro, ""
+    return 2, "kto compares the answers of a micro-batch; LLaMA-Factory and ms-swift pair each with another beforehand"
+
+
 def loss(key_of_likelihood: str, known: dict[str, str]) -> Rule:
     """The loss of pairs; with a likelihood beside it, it stands there."""
 

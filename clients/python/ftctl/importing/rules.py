@@ -110,6 +110,11 @@ class Draft:
         return self.tool.method(self)
 
     @property
+    def continues(self) -> bool:
+        """Whether an adapter is trained on, instead of a new one."""
+        return self.has("adapter_name_or_path") and not self.on("create_new_adapter")
+
+    @property
     def devices(self) -> int:
         """The number of GPUs that the file itself speaks of, else 1."""
         none: list[str] = []
@@ -257,6 +262,8 @@ def to_adapter(name: str, read: values.Reader, *, default: Any = None) -> Rule:
         below = {"lora": "lora", "qlora": "qlora.lora"}.get(draft.method)
         if below is None:
             return ignore(key, value, f"{draft.method or 'this method'} has no adapter")
+        if draft.continues and name != "dropout":
+            return ignore(key, value, "the adapter that is trained on has its own")
         return write(key, value, f"{below}.{name}", read(value))
 
     return Rule(apply, default)

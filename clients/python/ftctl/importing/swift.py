@@ -13,6 +13,7 @@ from typing import Any
 
 from ftctl.importing import values
 from ftctl.importing.dataset_info import ENDINGS
+from ftctl.importing.evaluating import PATIENCE
 from ftctl.importing.llamafactory import TABLE as LLAMAFACTORY
 from ftctl.importing.place import tidy
 from ftctl.importing.preferences import beta, likelihood, loss, of_stage, stage_entries
@@ -186,9 +187,9 @@ _SAME = (
 _OFF = (
     "target_regex target_parameters freeze_parameters freeze_parameters_regex freeze_parameters_ratio "
     "trainable_parameters trainable_parameters_regex use_galore lisa_activated_layers sequence_parallel_size "
-    "rope_scaling new_special_tokens external_plugins custom_register_path streaming interleave_prob cached_dataset "
-    "enable_dft_loss enable_channel_loss ref_model ref_adapters label_smoothing loss_weights "
-    "system task_type num_labels problem_type freeze_llm early_stop_interval optimizer metric eval_use_evalscope "
+    "rope_scaling new_special_tokens external_plugins custom_register_path interleave_prob cached_dataset "
+    "enable_dft_loss enable_channel_loss label_smoothing loss_weights "
+    "task_type num_labels problem_type freeze_llm optimizer metric eval_use_evalscope "
     "router_aux_loss_coef packing_length max_epochs resume_only_model device_map max_memory model_kwargs "
     "init_strategy reward_model reward_funcs teacher_model"
 )
@@ -241,6 +242,12 @@ TABLE: dict[str, Rule] = {
     "undesirable_weight": of_stage("kto.undesirable_weight", number),
     "center_rewards_coefficient": of_stage("reward.center_coefficient", number),
     "output_dir": LLAMAFACTORY["output_dir"],
+    "adapter_name_or_path": LLAMAFACTORY["adapter_name_or_path"],
+    "early_stop_interval": PATIENCE,
+    "system": LLAMAFACTORY["default_system"],
+    "ref_model": LLAMAFACTORY["ref_model"],
+    "ref_adapters": LLAMAFACTORY["ref_model_adapters"],
+    "streaming": LLAMAFACTORY["streaming"],
     "dataset_shuffle": shuffled(),
     "train_dataloader_shuffle": shuffled(),
     "use_chat_template": Rule(_chat),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftctl.importing.evaluating import EVALUATING
 from ftctl.importing.place import is_hub_id
+from ftctl.importing.preferences import enough
 from ftctl.importing.report import Entry, Kind
 from ftctl.importing.rules import (
     Draft,
     Rule,
-    Told,
     choice,
-    differ,
     ignore,
     ignored,
     refuse,
@@ -83,14 +83,7 @@ def _micro(draft: Draft) -> int:
 
 
 def _micro_batch(draft: Draft, key: str, value: Any) -> Entry:
-    return write(key, value, "batch.micro_batch", *_enough(draft, count(value)))
-
-
-def _enough(draft: Draft, micro: int) -> tuple[int, str]:
-    """The micro-batch, two for one where the stage compares the answers in it, and what is to be said of that."""
-    if draft.stage != "kto" or micro > 1:
-        return micro, ""
-    return 2, "kto compares the answers of a micro-batch; LLaMA-Factory and ms-swift pair each with another beforehand"
+    return write(key, value, "batch.micro_batch", *enough(draft, count(value)))
 
 
 def _accumulated(draft: Draft, key: str, value: Any) -> Entry:
@@ -163,85 +156,6 @@ def packing(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
     return [packed, apart] if flag(value) else packed
 
 
-def evaluates(draft: Draft) -> bool:
-    """Whether the file names anything to evaluate on."""
-    return bool(draft.get("eval_dataset", lambda value: value, None)) or draft.get("val_size", number, 0.0) > 0
-
-
-def eval_cadence(draft: Draft) -> str:
-    """When the tool evaluates: no, steps or epoch."""
-    rule = draft.tool.table["eval_strategy"].default
-    return draft.get("eval_strategy", word, (rule(draft) if callable(rule) else rule) or "no")
-
-
-def _eval_strategy(draft: Draft, key: str, value: Any) -> Entry:
-    cadence = {"no": "never", "steps": "steps", "epoch": "epoch"}.get(word(value))
-    if cadence is None:
-        raise ValueError("expected no, steps or epoch")
-    if not evaluates(draft):
-        if cadence == "never":
-            return ignore(key, value, "as here: there is nothing to evaluate on")
-        return refuse(key, value, "there is nothing to evaluate on", "name evaluation data, or set it to no")
-    return write(key, value, "evaluation.cadence", cadence)
-
-
-def _every(field: str, strategy: str) -> Rule:
-    """A number of updates; below 1 it is a share of all of them, which must be known."""
-
-    def apply(draft: Draft, key: str, value: Any) -> Entry:
-        steps, most = number(value), draft.get("max_steps", integer, -1)
-        of_evaluation = field.startswith("evaluation")
-        if of_evaluation and not evaluates(draft):
-            return ignore(key, value, "there is nothing to evaluate on")
-        cadence = eval_cadence(draft) if of_evaluation else draft.get(strategy, word, "steps")
-        if cadence != "steps":
-            return ignore(key, value, f"{draft.tool.spelled(strategy)} is {cadence}")
-        if 0 < steps < 1:
-            if most < 1:
-                return refuse(key, value, "is a share of updates that nobody has counted", "give a number of updates")
-            return write(key, value, field, max(1, round(steps * most)), f"of {most} updates")
-        return write(key, value, field, count(value))
-
-    return Rule(apply)
-
-
-def _every_default(draft: Draft) -> Any:
-    """Without eval_steps the Trainer evaluates as often as it logs."""
-    steps = evaluates(draft) and eval_cadence(draft) == "steps"
-    return draft.get("logging_steps", number, 500.0) if steps else None
-
-
-def _save_strategy(draft: Draft, key: str, value: Any) -> Entry:
-    name = word(value)
-    if name == "best":
-        return refuse(key, value, "only the newest checkpoints are kept, not the best", "use steps or epoch")
-    cadence = {"no": "never", "steps": "steps", "epoch": "epoch"}.get(name)
-    if cadence is None:
-        raise ValueError("expected no, steps, epoch or best")
-    return write(key, value, "checkpoints.cadence", cadence)
-
-
-def _saves_by_steps(draft: Draft) -> Any:
-    return 500 if draft.get("save_strategy", word, "steps") == "steps" else None
-
-
-def _keep(draft: Draft, key: str, value: Any) -> Entry:
-    if integer(value) < 1:
-        return differ(key, "every checkpoint is kept", "checkpoints.keep")
-    return write(key, value, "checkpoints.keep", count(value))
-
-
-def _eval_micro(draft: Draft, key: str, value: Any) -> Entry:
-    if not evaluates(draft) or eval_cadence(draft) == "no":
-        return ignore(key, value, "nothing is evaluated")
-    return write(key, value, "evaluation.micro_batch", *_enough(draft, count(value)))
-
-
-def eval_micro_default(size: int) -> Any:
-    """The tool's batch of an evaluation, where there is one."""
-    return lambda draft: size if evaluates(draft) and eval_cadence(draft) != "no" else None
-
-
 def precision(dtype: str) -> Rule:
     """A switch that turns a number format on."""
 
@@ -272,7 +186,9 @@ def _trackers(draft: Draft, key: str, value: Any) -> Entry:
         return ignore(key, value, "as here")
     if names in (["all"], ["tensorboard"]):
         return write(key, value, "trackers", [{"tensorboard": {}}], "event files in the job's run directory")
-    return ignore(key, value, "the same training; for wandb, mlflow or trackio write trackers, where the host allows it")
+    return ignore(
+        key, value, "the same training; for wandb, mlflow or trackio write trackers, where the host allows it"
+    )
 
 
 _NO_GPU_SHARDING = "one model is not spread over several GPUs"
@@ -281,9 +197,9 @@ _HUB = ("nothing is pushed to a hub", "push the output afterwards, and set it to
 _LATER = "is not there yet"
 
 TRAINER: dict[str, Rule] = {
+    **EVALUATING,
     "model_name_or_path": Rule(model),
     "model_revision": Rule(_revision),
-    "adapter_name_or_path": refused("training does not go on from an adapter", "merge it into the base model first"),
     "lora_rank": to_adapter("rank", count),
     "lora_alpha": to_adapter("alpha", number, default=_alpha),
     "lora_dropout": to_adapter("dropout", number),
@@ -295,7 +211,6 @@ TRAINER: dict[str, Rule] = {
     "loraplus_lr_embedding": ignored("only LoRA+ uses it"),
     "per_device_train_batch_size": Rule(_micro_batch, default=8),
     "gradient_accumulation_steps": Rule(_accumulated, default=1),
-    "per_device_eval_batch_size": Rule(_eval_micro, default=eval_micro_default(8)),
     "learning_rate": to("optimizer.learning_rate", number, default=5e-5),
     "weight_decay": to("optimizer.weight_decay", number),
     "adam_beta1": _adam("optimizer.beta1"),
@@ -313,17 +228,6 @@ TRAINER: dict[str, Rule] = {
     "warmup_steps": Rule(_warmup_steps, default=no_warmup),
     "neftune_noise_alpha": refused(f"NEFTune {_LATER}", "remove it"),
     "label_smoothing_factor": refused(f"label smoothing of the token loss {_LATER}", "remove it"),
-    "eval_strategy": Rule(_eval_strategy, default="no"),
-    "eval_steps": Rule(_every("evaluation.every_steps", "eval_strategy").apply, default=_every_default),
-    "eval_delay": refused("evaluations cannot be put off", "remove it"),
-    "eval_on_start": ignored("evaluations are by evaluation.cadence"),
-    "save_strategy": Rule(_save_strategy, default="steps"),
-    "save_steps": Rule(_every("checkpoints.every_steps", "save_strategy").apply, default=_saves_by_steps),
-    "save_total_limit": Rule(_keep, default=Told("every checkpoint is kept", "checkpoints.keep")),
-    "save_only_model": ignored("a checkpoint here always holds what it takes to go on"),
-    "load_best_model_at_end": refused("the output is the last state, not the best", "set it to false"),
-    "metric_for_best_model": ignored("no best checkpoint is chosen"),
-    "greater_is_better": ignored("no best checkpoint is chosen"),
     "resume_from_checkpoint": refused("a new job starts at the base model", "remove it; a job resumes by itself"),
     "ignore_data_skip": ignored("a job that resumes goes on in its data"),
     "bf16": precision("bf16"),

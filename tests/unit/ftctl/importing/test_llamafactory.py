@@ -82,7 +82,8 @@ def test_devices_multiply_the_batch(read: Read) -> None:
         ("asked", {"format": "alpaca", "columns": {"instruction": "question", "output": "answer"}}),
         ("talks", {"format": "sharegpt"}),
         ("messages", {"format": "messages"}),
-        ("answers_listed", {"format": "alpaca", "max_samples": 2}),
+        ("answers_listed", {"format": "alpaca", "num_samples": 2}),
+        ("mutual", {"format": "alpaca", "columns": {"only": True}}),
     ],
 )
 def test_a_data_set_becomes_a_source(read: Read, name: str, source: dict[str, Any]) -> None:
@@ -103,7 +104,6 @@ def test_pretraining_reads_texts(read: Read, name: str, format: str | None) -> N
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("mutual", "history is left out there"),
         ("pairs", "two answers"),
         ("pictures", "pictures"),
         ("far", "not on this host"),
@@ -166,3 +166,55 @@ def test_what_the_tool_refuses_is_refused(read: Read, keys: dict[str, Any], blam
 
 def test_only_the_good_file_is_not_refused(read: Read) -> None:
     assert read().faithful
+
+
+@pytest.mark.parametrize(
+    ("keys", "path", "value"),
+    [
+        ({"template": "vicuna"}, "data.template", "vicuna"),
+        ({"default_system": "Be brief."}, "data.default_system", "Be brief."),
+        ({"enable_thinking": False}, "data.enable_thinking", False),
+        ({"mix_strategy": "interleave_over", "dataset": "answers,talks"}, "data.mixing", "interleave_over"),
+        ({"early_stopping_steps": 3, "val_size": 0.1, "eval_strategy": "epoch"}, "evaluation.patience", 3),
+        ({"load_best_model_at_end": True, "val_size": 0.1, "eval_strategy": "epoch"}, "output.weights", "best"),
+        ({"save_strategy": "best", "val_size": 0.1, "eval_strategy": "epoch"}, "checkpoints.keep_best", True),
+        ({"adapter_name_or_path": "a"}, "lora.continue_from", {"path": "a"}),
+        ({"adapter_name_or_path": "a,b", "create_new_adapter": True}, "model.adapters", [{"path": "a"}, {"path": "b"}]),
+        ({"adapter_name_or_path": "b", "adapter_folder": "saves"}, "lora.continue_from", {"path": "saves/b"}),
+        ({"stage": "dpo", "dataset": "pairs", "ref_model": "m"}, "dpo.reference", {"path": "m"}),
+        (
+            {"stage": "dpo", "dataset": "pairs", "ref_model": "m", "ref_model_adapters": "a"},
+            "dpo.reference",
+            {"path": "a"},
+        ),
+    ],
+)
+def test_a_key_goes_to_its_field(read: Read, keys: dict[str, Any], path: str, value: Any) -> None:
+    found = read(**keys)
+    assert found.faithful, found.of(Kind.REFUSED)
+    node: Any = found.spec
+    for part in path.split("."):
+        node = node[part]
+    assert node == value
+
+
+def test_interleaved_sets_have_their_weights(read: Read) -> None:
+    found = read(dataset="answers,talks", mix_strategy="interleave_under", interleave_probs="0.7, 0.3")
+    assert [source["weight"] for source in found.spec["data"]["train"]] == [0.7, 0.3]
+
+
+def test_an_adapter_that_is_trained_on_keeps_its_shape(read: Read) -> None:
+    found = read(adapter_name_or_path="a,b", lora_rank=64, lora_dropout=0.1)
+    assert found.spec["lora"] == {"continue_from": {"path": "b"}, "dropout": 0.1}
+    assert found.spec["model"]["adapters"] == [{"path": "a"}]
+
+
+def test_speakers_by_other_names_are_named(read: Read) -> None:
+    found = read(dataset="strangers")
+    assert found.faithful
+    assert found.spec["data"]["train"][0]["speakers"] == {"user": "Q", "assistant": "A"}
+
+
+@pytest.mark.parametrize("key", ["early_stopping_steps", "load_best_model_at_end"])
+def test_the_best_of_nothing_is_refused(read: Read, key: str) -> None:
+    assert "nothing is evaluated" in entry(read(**{key: 1}), key).text
