@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ftclient.errors import Ambiguous as Ambiguous
     from ftclient.errors import ApiError as ApiError
     from ftclient.errors import AuthError as AuthError
+    from ftclient.errors import DataRefused as DataRefused
     from ftclient.errors import DeadlineExceeded as DeadlineExceeded
     from ftclient.errors import FtError as FtError
     from ftclient.errors import InvalidRequest as InvalidRequest
@@ -57,6 +58,7 @@ _HOMES = {
         "Ambiguous",
         "ApiError",
         "AuthError",
+        "DataRefused",
         "DeadlineExceeded",
         "FtError",
         "InvalidRequest",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -32,6 +32,7 @@ from ftclient.enums import JobState
 from ftclient.errors import DeadlineExceeded, JobCancelled, JobFailed, WaitTimeout
 from ftclient.events import Event, LogLine
 from ftclient.host import Host, ProjectUse, QueuedJob
+from ftclient.previews import DataCheck, PreviewedRow
 from ftclient.results import Artifact, DataReport, Explanation, Job, Plan
 from ftclient.wire import read, read_event
 
@@ -39,6 +40,8 @@ R = TypeVar("R")
 
 # A stream that lost the daemon tries for so many seconds to find it again.
 PATIENCE = 120.0
+# A preview loads a tokenizer, and may wait for others; the daemon ends it after 120 s.
+PREVIEW_TIMEOUT = 180.0
 # Lines of log that JobFailed carries.
 LOG_TAIL = 20
 # Jobs asked for at once while a list is read.
@@ -270,6 +273,31 @@ class Client:
         method = _method(dataset_service_pb2_grpc.DatasetServiceStub, "GetDataReport")
         request = dataset_service_pb2.GetDataReportRequest(job=_ref(job))
         return read(DataReport, self._read(method, request, timeout).report)
+
+    def preview_data(
+        self, spec: Spec, *, source: str = "", row: int = 0, rows: int = 1, timeout: float | None = None
+    ) -> tuple[PreviewedRow, ...]:
+        """Rows of a spec's data as a job would train on them, from row number `row` of a source, e.g. data.train[0].
+
+        Without `row` the first ones that can be used. Raises InvalidSpec, DataRefused.
+        """
+        method = _method(dataset_service_pb2_grpc.DatasetServiceStub, "PreviewData")
+        request = dataset_service_pb2.PreviewDataRequest(spec=_to_spec(spec), source=source, row=row, rows=rows)
+        answer = self._read(method, request, PREVIEW_TIMEOUT if timeout is None else timeout)
+        return tuple(read(PreviewedRow, each) for each in answer.rows)
+
+    def check_data(self, spec: Spec) -> Generator[DataCheck]:
+        """Prepares a spec's data without a job: its progress about once a second, then its report.
+
+        Closing the iterator ends the check. Raises InvalidSpec, DataRefused.
+        """
+        method = _method(dataset_service_pb2_grpc.DatasetServiceStub, "CheckData")
+        request = dataset_service_pb2.CheckDataRequest(spec=_to_spec(spec))
+        messages = self._connection.messages(
+            lambda channel, _: method(channel)(request), lambda message: message.HasField("report")
+        )
+        for message in messages:
+            yield read(DataCheck, message)
 
     def artifacts(self, job: str | Job, *, timeout: float | None = None) -> tuple[Artifact, ...]:
         """The job's output first, then its complete checkpoints, newest first."""

@@ -9,6 +9,7 @@
     │   ├── AlreadyExists   the request_id was used for another spec
     │   ├── WrongState      the job is in a state that has no such move
     │   ├── NotPrepared     the job's data is not prepared yet
+    │   ├── DataRefused     the data of a spec cannot be used
     │   ├── LimitReached    a limit of the daemon, or its disk, is reached
     │   ├── AuthError       not allowed
     │   ├── DeadlineExceeded
@@ -84,6 +85,10 @@ class WrongState(ApiError):
 
 class NotPrepared(ApiError):
     """The data of the job is not prepared yet."""
+
+
+class DataRefused(ApiError):
+    """The data of a spec cannot be used."""
 
 
 class LimitReached(ApiError):

@@ -26,6 +26,7 @@ _BY_REASON: dict[str, type[errors.ApiError]] = {
     "JOB_FINISHED": errors.WrongState,
     "WRONG_STATE": errors.WrongState,
     "NOT_PREPARED": errors.NotPrepared,
+    "DATA_REFUSED": errors.DataRefused,
 }
 _BY_CODE: dict[str, type[errors.ApiError]] = {
     "INVALID_ARGUMENT": errors.InvalidRequest,
@@ -44,6 +45,7 @@ _ADVICE_BY_REASON = {
 _ADVICE: dict[type[errors.ApiError], str] = {
     errors.NotFound: "`ftctl get jobs` lists the jobs there are",
     errors.AlreadyExists: "give a new request_id to make another job, or the old spec to get the job it made",
+    errors.DataRefused: "`ftctl data preview -f FILE --row N` shows a row, or why it cannot be used",
     errors.NotPrepared: "wait until the job has left the state preparing",
     errors.WrongState: "`ftctl describe JOB` shows its state and how it came there",
     errors.LimitReached: "`ftctl doctor` shows the daemon's disk and jobs",

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from ftclient.errors import FtError
 from ftctl import exits, session
-from ftctl.commands import host, import_, jobs, spec, streams
+from ftctl.commands import data, host, import_, jobs, spec, streams
 
 
 class Commands(TyperGroup):
@@ -61,6 +61,7 @@ def _options(
 app.command()(spec.submit)
 app.command()(spec.validate)
 app.command()(spec.plan)
+app.add_typer(data.app, name="data")
 app.command("import")(import_.import_)
 app.command()(jobs.get)
 app.command()(jobs.describe)

@@ -23,6 +23,7 @@ _CODES: tuple[tuple[type[errors.FtError], int], ...] = (
     (errors.Unavailable, UNREACHABLE),
     (errors.AlreadyExists, REFUSED),
     (errors.WrongState, REFUSED),
+    (errors.DataRefused, REFUSED),
     (errors.LimitReached, REFUSED),
     (errors.JobFailed, JOB_FAILED),
     (errors.JobCancelled, JOB_CANCELLED),

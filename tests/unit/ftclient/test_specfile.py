@@ -101,7 +101,7 @@ def test_what_is_plain_fills_the_same_message_again() -> None:
         ("lora: {rnak: 4}\n", "5|lora.rnak|no such field; did you mean lora.rank?"),
         ("lora:\n  max_step: 4\n", "6|lora.max_step|no such field; did you mean schedule.max_steps?"),
         ("pretrain: {zzz: 4}\n", "5|pretrain.zzz|no such field; accepted here: nothing"),
-        ("sft: {zzz: 4}\n", "5|sft.zzz|no such field; accepted here: train_on"),
+        ("kto: {zzz: 4}\n", "5|kto.zzz|no such field; accepted here: beta, desirable_weight, undesirable_weight"),
         ("seed: true\n", "5|seed|expected a whole number, got true"),
         ("seed: 1.5\n", "5|seed|expected a whole number, got 1.5"),
         ("seed: -1\n", "5|seed|-1 is out of range for this field"),

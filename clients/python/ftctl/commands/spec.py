@@ -53,7 +53,7 @@ def submit(
     form: Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML, Format.NAME)] = Format.TABLE,
 ) -> None:
     """Queue a job."""
-    found = _read(file, overrides)
+    found = read(file, overrides)
     _describe(found.spec, name, label or [], priority, hold=hold)
     _arrange(found.spec, after or [], not_before, deadline)
     if dry_run:
@@ -61,12 +61,12 @@ def submit(
         return
     with session.connect() as client:
         if found.problems:
-            _give_up(found, _ask(client, found))
+            give_up(found, ask(client, found))
         _name_last(client, found.spec)
         try:
             job = client.submit(found.spec, request_id=request_id)
         except InvalidSpec as error:
-            _give_up(found, error.violations, client.plan(found.spec).fixes)
+            give_up(found, error.violations, client.plan(found.spec).fixes)
         _say(job, Format.NAME if quiet else form)
         if follow:
             streams.watch(job.id, exit_status=True)
@@ -79,11 +79,11 @@ def submit(
 
 def validate(file: File, overrides: Overrides = None) -> None:
     """Check a spec without making a job."""
-    found = _read(file, overrides)
+    found = read(file, overrides)
     with session.connect() as client:
-        violations = _ask(client, found)
+        violations = ask(client, found)
     if found.problems or violations:
-        _give_up(found, violations)
+        give_up(found, violations)
     output.line(f"{found.source}: valid")
 
 
@@ -96,18 +96,18 @@ def plan(
 
     Exit code: 0 it could run, 1 the spec has problems, 6 no device of the host could ever hold it.
     """
-    _plan(_read(file, overrides), form)
+    _plan(read(file, overrides), form)
 
 
 def _plan(found: SpecFile, form: Format) -> None:
     with session.connect() as client:
         if found.problems:
-            _give_up(found, _ask(client, found))
+            give_up(found, ask(client, found))
         _name_last(client, found.spec)
         planned = client.plan(found.spec)
         labels = {device.id: device_label(device) for device in client.host().devices}
     if planned.violations:
-        _give_up(found, planned.violations, planned.fixes)
+        give_up(found, planned.violations, planned.fixes)
     if form is Format.TABLE:
         show.plan(planned, labels)
     else:
@@ -126,7 +126,7 @@ def _say(job: Job, form: Format) -> None:
     output.flush()
 
 
-def _read(file: str, overrides: Sequence[str] | None) -> SpecFile:
+def read(file: str, overrides: Sequence[str] | None) -> SpecFile:
     """The file as far as it can be read. Exits if there is nothing that could be sent."""
     from ftclient import specfile
 
@@ -186,7 +186,7 @@ def _name_last(client: Client, spec: JobSpec) -> None:
         each.job = session.last(client, each.job)
 
 
-def _ask(client: Client, found: SpecFile) -> Sequence[Violation]:
+def ask(client: Client, found: SpecFile) -> Sequence[Violation]:
     """What the daemon finds wrong with the part of the spec that could be read."""
     try:
         return client.plan(found.spec).violations
@@ -197,7 +197,7 @@ def _ask(client: Client, found: SpecFile) -> Sequence[Violation]:
         return ()
 
 
-def _give_up(found: SpecFile, violations: Sequence[Violation], fixes: Sequence[Fix] = ()) -> NoReturn:
+def give_up(found: SpecFile, violations: Sequence[Violation], fixes: Sequence[Fix] = ()) -> NoReturn:
     """Prints all problems, the file's first, and what would make it fit; a field wrong in the file is told of once."""
     wrong = {_plain(problem.field) for problem in found.problems}
     problems = list(found.problems)
