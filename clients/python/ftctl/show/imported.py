@@ -69,6 +69,8 @@ def _shown(value: Any) -> str:
             return str(value).lower()
         case float():
             return f"{value:g}"
+        case {"path": path}:
+            return str(path)
         case list() if value and isinstance(value[0], dict):
             # Sources by their files; anything else by its values: sigmoid, sft 0.2.
             return ", ".join(str(item.get("path") or " ".join(map(str, item.values()))) for item in value)
