@@ -37,6 +37,7 @@ from ftd.paths import PathRoots, Roots
 from ftd.prepare import Preparer
 from ftd.quarantine import Quarantine
 from ftd.queue import Queue
+from ftd.rowcache import RowCache
 from ftd.rundir import RunDirectories
 from ftd.secrets import Secrets
 from ftd.service.artifacts import ArtifactService
@@ -154,6 +155,7 @@ async def _assemble(config: Config, kept: Kept, inventory: Inventory, group: asy
     await attempts.recover([job for job in queue.active() if job.state in LIVE], RECOVER_SECONDS)
     group.create_task(caretaker.watch(inventory))
     group.create_task(dispatcher.run())
+    group.create_task(RowCache(queue, _launch_settings(config).prepared_root, config.limits.prepared_bytes).run())
     group.create_task(Preparer(queue, attempts, config.trainer.preparations).run())
 
     looks = Looks(kept.state.looks, _launch_settings(config), doorbells, group, config.trainer.preparations)
@@ -227,7 +229,13 @@ def _stop_signals() -> asyncio.Event:
 def _intake(config: Config, measurements: Measurements) -> Intake:
     paths, security = config.paths, config.security
     roots = PathRoots(Roots(paths.model_roots), Roots(paths.data_roots), Roots(paths.output_roots))
-    return Intake(roots, HostPolicy(security.allow_remote_code, security.allow_hub), measurements.of)
+    return Intake(
+        roots,
+        HostPolicy(
+            security.allow_remote_code, security.allow_hub, data_urls=security.data_urls, code_roots=paths.code_roots
+        ),
+        measurements.of,
+    )
 
 
 def device_policy(config: Config) -> DevicePolicy:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -41,10 +42,17 @@ def _project(name: str) -> str:
     return name
 
 
+def _data_url(url: str) -> str:
+    if not re.fullmatch(r"(https?|s3|gs)://[^/@?#\s]+/([^?#\s]*/)?", url):
+        raise ValueError('is no beginning of URLs; accepted is one that ends with a slash, e.g. "s3://bucket/sets/"')
+    return url
+
+
 # Strict everywhere else: a quoted number in the file is a mistake, not a number.
 AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 Paths = Annotated[tuple[AbsolutePath, ...], Field(strict=False)]
 Command = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+DataUrl = Annotated[str, AfterValidator(_data_url)]
 Project = Annotated[str, AfterValidator(_project)]
 Sharing = Literal["share", "exclusive"]
 
@@ -97,6 +105,8 @@ class PathsSection(Section):
     model_roots: Paths = (Path("~"),)
     data_roots: Paths = (Path("~"),)
     output_roots: Paths = (Path("~"),)
+    # With Python files that jobs may run functions of, as rewards. Nobody else should be able to write there.
+    code_roots: Paths = ()
 
 
 class DevicesSection(Section):
@@ -172,6 +182,10 @@ class LimitsSection(Section):
     calls: int = Field(default=1024, ge=8, le=65_536)
     # Open streams at once, of all callers.
     streams: int = Field(default=512, ge=1, le=65_536)
+    # The cache of prepared rows; more only while live jobs need it.
+    prepared_bytes: int = Field(default=100 * 2**30, ge=0)
+    # The largest file that is fetched from a URL.
+    fetched_bytes: int = Field(default=20 * 2**30, ge=0)
 
 
 class SecuritySection(Section):
@@ -179,6 +193,8 @@ class SecuritySection(Section):
 
     allow_remote_code: bool = False
     allow_hub: bool = False
+    # Beginnings of the URLs that rows may be fetched from, each up to a slash.
+    data_urls: tuple[DataUrl, ...] = Field(default=(), strict=False)
     # Who else may be told a job's metrics; all but tensorboard and trackio are told over the network.
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
         default=("tensorboard", "trackio"), strict=False
