@@ -112,6 +112,7 @@ class Sealing(TrainerCallback):  # type: ignore[misc]
         self._folder = checkpoints.folder(bootstrap)
         self._job_id = bootstrap.job_id
         self._spec_digest = spec_digest(bootstrap.spec)
+        self._row_order = checkpoints.row_order(bootstrap)
         self._keep = bootstrap.spec.checkpoints.keep
         self._keeps_best = bootstrap.spec.checkpoints.keep_best
 
@@ -119,7 +120,7 @@ class Sealing(TrainerCallback):  # type: ignore[misc]
         """All ranks have written their part, and rank 0 seals it."""
         machine.wait_for_all_ranks()
         if state.is_world_process_zero:
-            saved = checkpoints.seal(self._folder, state.global_step, self._job_id, self._spec_digest)
+            saved = checkpoints.seal(self._folder, state.global_step, self._job_id, self._spec_digest, self._row_order)
             best = state.best_global_step if self._keeps_best else None
             checkpoints.prune(self._folder, self._keep, best)
             self._report.checkpoint(saved)

@@ -6,6 +6,7 @@ must never delete the newest complete checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def to_resume(bootstrap: trainer_pb2.Bootstrap) -> Path | None:
     if not bootstrap.resume_from:
         return None
     path = folder(bootstrap) / bootstrap.resume_from
-    found = _verified(path)
+    found = verified(path)
     if found.job_id != bootstrap.job_id:
         raise _not_usable(f"{path.name} belongs to job {found.job_id}")
     if found.spec_digest != manifest.spec_digest(bootstrap.spec):
@@ -38,7 +39,7 @@ def to_resume(bootstrap: trainer_pb2.Bootstrap) -> Path | None:
 def best(bootstrap: trainer_pb2.Bootstrap, step: int) -> Path:
     """The checkpoint of the best evaluation, verified. Raises Refused when it is not whole."""
     path = at(folder(bootstrap), step)
-    _verified(path)
+    verified(path)
     return path
 
 
@@ -50,10 +51,19 @@ def discard_unused(checkpoints: Path, resume: Path | None) -> None:
             shutil.rmtree(path)
 
 
-def seal(checkpoints: Path, step: int, job_id: str, spec_digest: str) -> event_pb2.CheckpointSaved:
+def row_order(bootstrap: trainer_pb2.Bootstrap) -> str:
+    """Which rows each update sees: equal for trainings that see the same rows in the same order. SHA-256."""
+    spec = bootstrap.spec
+    batch = spec.batch.global_batch
+    # The folder of prepared rows is named by all that went into them.
+    told = (Path(bootstrap.prepared_directory).name, spec.WhichOneof("stage"), spec.seed, batch, spec.data.packing)
+    return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+def seal(checkpoints: Path, step: int, job_id: str, spec_digest: str, row_order: str = "") -> event_pb2.CheckpointSaved:
     """Writes the manifest of the checkpoint at `step`; from then on it is complete."""
     path = at(checkpoints, step)
-    written = manifest.write(path, job_id, step, spec_digest)
+    written = manifest.write(path, job_id, step, spec_digest, row_order)
     return event_pb2.CheckpointSaved(step=step, name=path.name, bytes=manifest.size(written))
 
 
@@ -87,7 +97,8 @@ def _step(path: Path) -> int:
     return int(path.name.removeprefix(_PREFIX))
 
 
-def _verified(path: Path) -> trainer_pb2.Manifest:
+def verified(path: Path) -> trainer_pb2.Manifest:
+    """The manifest of a whole checkpoint. Raises Refused when it is not whole."""
     try:
         return manifest.verify(path)
     except manifest.Incomplete as error:

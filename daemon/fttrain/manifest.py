@@ -38,9 +38,9 @@ def spec_digest(spec: training_pb2.TrainingSpec) -> str:
     return hashlib.sha256(trained.SerializeToString(deterministic=True)).hexdigest()
 
 
-def write(folder: Path, job_id: str, step: int, spec_digest: str) -> trainer_pb2.Manifest:
+def write(folder: Path, job_id: str, step: int, spec_digest: str, row_order: str = "") -> trainer_pb2.Manifest:
     """Syncs every file of `folder` and then puts the manifest beside them. Raises OSError."""
-    manifest = trainer_pb2.Manifest(job_id=job_id, step=step, spec_digest=spec_digest)
+    manifest = trainer_pb2.Manifest(job_id=job_id, step=step, spec_digest=spec_digest, row_order=row_order)
     for path in _files(folder):
         manifest.files.append(_describe(folder, path, sync=True))
     for parent in {path.parent for path in _files(folder)} | {folder}:

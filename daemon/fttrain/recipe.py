@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,21 @@ from transformers import PrinterCallback, TrainerState
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
-from fttrain import adapters, attention, checkpoints, machine, methods, origins, output, stages, trainer_log, trial
+from fttrain import (
+    adapters,
+    attention,
+    checkpoints,
+    joining,
+    machine,
+    methods,
+    origins,
+    output,
+    stages,
+    trainer_log,
+    trial,
+)
 from fttrain.callbacks import Metrics, Sealing, Stopping
-from fttrain.failure import Refused
-from fttrain.model import load_model, load_tokenizer, load_weights
+from fttrain.model import load_frozen, load_model, load_tokenizer
 from fttrain.rank import attempt_folder, number, stops
 from fttrain.report import Report
 from fttrain.rows import Rows
@@ -41,7 +53,10 @@ def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankR
 
     report.follow(TrainerLog(Path(bootstrap.run_directory) / trainer_log.NAME).take)
     with measured(report):
-        run_loop(trainer, resume)
+        if resume is None and bootstrap.spec.HasField("resume"):
+            joining.join(bootstrap, trainer, report)
+        else:
+            run_loop(trainer, resume)
     early = not is_complete(trainer, trainer.state)
     if (stopping.stopped or early) and not stopping.keeps:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
@@ -105,12 +120,13 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
     parts = stages.Parts(
         spec=spec,
         model=adapters.go_on(model, last, adapter.lora_dropout) if last and adapter else model,
-        reference=load_reference(bootstrap, quantization, as_it_was=stage.needs_reference and not adapter),
+        reference=load_reference(bootstrap, quantization, as_it_was=stages.compares(spec) and not adapter),
         adapter=adapter,
         tokenizer=load_tokenizer(bootstrap),
         rows=rows,
         checkpoints=checkpoints.folder(bootstrap),
         report=report,
+        frozen=partial(load_frozen, bootstrap),
     )
     if spec.compute.padding_free:
         leave_out_padding(parts)
@@ -140,15 +156,7 @@ def load_reference(bootstrap: trainer_pb2.Bootstrap, quantization: Any, *, as_it
     spec = bootstrap.spec
     if not spec.dpo.HasField("reference"):
         return load_model(bootstrap, quantization) if as_it_was else None
-    reference = load_weights(bootstrap, spec.dpo.reference)
-    theirs, ours = reference.get_input_embeddings().num_embeddings, load_tokenizer(bootstrap)
-    if theirs < len(ours):
-        raise Refused(
-            event_pb2.FAILURE_CLASS_MODEL_LOAD,
-            f"dpo.reference knows {theirs} tokens, and the tokenizer of the model has {len(ours)}",
-            "give a reference with the vocabulary of the model",
-        )
-    return reference
+    return load_frozen(bootstrap, "dpo.reference", spec.dpo.reference)
 
 
 def run_loop(trainer: Any, resume: Path | None) -> None:

@@ -26,12 +26,14 @@ class Report:
     def __init__(self, journal: JournalWriter | None, attempt: int, *, trial: bool = False) -> None:
         self._journal = journal
         self._attempt = attempt
-        self._trial = trial
+        self.trial = trial
         # How long an update of the job takes for one that is reported.
         self.share = 1.0
         # What the rank's last word repeats.
         self.last_checkpoint = ""
         self.peak_memory_bytes = 0
+        # The checkpoint of another job that this attempt goes on from.
+        self.joined: event_pb2.Join | None = None
         self._step_seconds: list[float] = []
         self._followers: list[Follower] = []
 
@@ -51,6 +53,8 @@ class Report:
 
     def started(self, started: event_pb2.AttemptStarted) -> None:
         """The training loop is about to run its first step."""
+        if self.joined is not None:
+            started.joined.CopyFrom(self.joined)
         self._append(started=started)
 
     def step(self, metrics: event_pb2.StepMetrics) -> None:
@@ -62,6 +66,10 @@ class Report:
     def evaluation(self, metrics: event_pb2.EvaluationMetrics) -> None:
         """One pass over the evaluation rows is done."""
         self._append(evaluation=metrics)
+
+    def answers(self, answers: event_pb2.GeneratedAnswers) -> None:
+        """The model has answered evaluation rows."""
+        self._append(answers=answers)
 
     def checkpoint(self, saved: event_pb2.CheckpointSaved) -> None:
         """A checkpoint with its manifest is complete on disk."""
@@ -77,7 +85,7 @@ class Report:
         self._append(notice=event_pb2.Notice(text=text))
 
     def _append(self, **kind: Any) -> None:
-        if self._journal is None or (self._trial and not kind.keys() & {"phase", "notice"}):
+        if self._journal is None or (self.trial and not kind.keys() & {"phase", "notice"}):
             return
         event = event_pb2.TrainingEvent(attempt=self._attempt, **kind)
         event.time.FromNanoseconds(time.time_ns())

@@ -14,6 +14,15 @@ from ftclient.results import DataReport, Failure, Record
 
 
 @dataclass(frozen=True, slots=True)
+class Join(Record):
+    """Where a job goes on from another one; if its rows come in the same order, updates and passes are counted on."""
+
+    job: str
+    step: int
+    counts_on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptStarted(Record):
     """The training loop is about to run its first step."""
 
@@ -22,6 +31,7 @@ class AttemptStarted(Record):
     world_size: int
     trainable_parameters: int
     parameters: int
+    joined: Join | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from finetuned.v1 import data_report_pb2 as finetuned_dot_v1_dot_data__report__p
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66inetuned/v1/event.proto\x12\x0c\x66inetuned.v1\x1a\x1e\x66inetuned/v1/data_report.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x03\n\rTrainingEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12/\n\x07started\x18\x03 \x01(\x0b\x32\x1c.finetuned.v1.AttemptStartedH\x00\x12+\n\x05phase\x18\x04 \x01(\x0b\x32\x1a.finetuned.v1.PhaseChangedH\x00\x12)\n\x04step\x18\x05 \x01(\x0b\x32\x19.finetuned.v1.StepMetricsH\x00\x12\x35\n\nevaluation\x18\x06 \x01(\x0b\x32\x1f.finetuned.v1.EvaluationMetricsH\x00\x12\x33\n\ncheckpoint\x18\x07 \x01(\x0b\x32\x1d.finetuned.v1.CheckpointSavedH\x00\x12(\n\x04\x64\x61ta\x18\x08 \x01(\x0b\x32\x18.finetuned.v1.DataReportH\x00\x12&\n\x06notice\x18\t \x01(\x0b\x32\x14.finetuned.v1.NoticeH\x00\x12+\n\x05\x65nded\x18\n \x01(\x0b\x32\x1a.finetuned.v1.AttemptEndedH\x00\x12\x31\n\x07\x61nswers\x18= \x01(\x0b\x32\x1e.finetuned.v1.GeneratedAnswersH\x00\x42\x06\n\x04kind\"\x7f\n\x0e\x41ttemptStarted\x12\x12\n\nfirst_step\x18\x01 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x02 \x01(\x03\x12\x12\n\nworld_size\x18\x03 \x01(\x05\x12\x1c\n\x14trainable_parameters\x18\x04 \x01(\x03\x12\x12\n\nparameters\x18\x05 \x01(\x03\"V\n\x0cPhaseChanged\x12\"\n\x05phase\x18\x01 \x01(\x0e\x32\x13.finetuned.v1.Phase\x12\x15\n\x08\x66raction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_fraction\"\xb4\x02\n\x0bStepMetrics\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x01\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x15\n\rlearning_rate\x18\x04 \x01(\x01\x12\x16\n\tgrad_norm\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06tokens\x18\x06 \x01(\x03\x12\x19\n\x11tokens_per_second\x18\x07 \x01(\x01\x12\x14\n\x0cstep_seconds\x18\x08 \x01(\x01\x12\x19\n\x11peak_memory_bytes\x18\t \x01(\x04\x12\x33\n\x05\x65xtra\x18\n \x03(\x0b\x32$.finetuned.v1.StepMetrics.ExtraEntry\x1a,\n\nExtraEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_grad_norm\"\xd5\x01\n\x11\x45valuationMetrics\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x01\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x39\n\x05\x65xtra\x18\x05 \x03(\x0b\x32*.finetuned.v1.EvaluationMetrics.ExtraEntry\x12\x0c\n\x04\x62\x65st\x18= \x01(\x08\x12\r\n\x05value\x18> \x01(\x01\x1a,\n\nExtraEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"P\n\x10GeneratedAnswers\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12.\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x1d.finetuned.v1.GeneratedAnswer\"`\n\x0fGeneratedAnswer\x12\x0b\n\x03set\x18\x01 \x01(\t\x12\x0b\n\x03row\x18\x02 \x01(\x03\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x11\n\tgenerated\x18\x05 \x01(\t\"<\n\x0f\x43heckpointSaved\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"\x16\n\x06Notice\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xcb\x01\n\x0c\x41ttemptEnded\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.finetuned.v1.Outcome\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.finetuned.v1.Failure\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cstep_seconds\x18\x05 \x01(\x01\x12\x12\n\nstopped_at\x18\x06 \x01(\x03\x12\x12\n\nstopped_of\x18\x07 \x01(\x03\"k\n\x07\x46\x61ilure\x12\x31\n\rfailure_class\x18\x01 \x01(\x0e\x32\x1a.finetuned.v1.FailureClass\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\"`\n\x07LogLine\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x0c\n\x04text\x18\x04 \x01(\t*\xb6\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12PHASE_READING_DATA\x10\x01\x12\x14\n\x10PHASE_TOKENIZING\x10\x02\x12\x17\n\x13PHASE_LOADING_MODEL\x10\x03\x12\x12\n\x0ePHASE_TRAINING\x10\x04\x12\x14\n\x10PHASE_EVALUATING\x10\x05\x12\x10\n\x0cPHASE_SAVING\x10\x06\x12\x13\n\x0fPHASE_EXPORTING\x10\x07*b\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_COMPLETED\x10\x01\x12\x13\n\x0fOUTCOME_STOPPED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03*\xd3\x03\n\x0c\x46\x61ilureClass\x12\x1d\n\x19\x46\x41ILURE_CLASS_UNSPECIFIED\x10\x00\x12#\n\x1f\x46\x41ILURE_CLASS_OUT_OF_GPU_MEMORY\x10\x01\x12$\n FAILURE_CLASS_OUT_OF_HOST_MEMORY\x10\x02\x12\x1e\n\x1a\x46\x41ILURE_CLASS_DATA_INVALID\x10\x03\x12\x1c\n\x18\x46\x41ILURE_CLASS_MODEL_LOAD\x10\x04\x12\x1f\n\x1b\x46\x41ILURE_CLASS_LOSS_DIVERGED\x10\x05\x12\x1b\n\x17\x46\x41ILURE_CLASS_DISK_FULL\x10\x06\x12$\n FAILURE_CLASS_COLLECTIVE_TIMEOUT\x10\x07\x12\x1f\n\x1b\x46\x41ILURE_CLASS_WORKER_KILLED\x10\x08\x12\x1d\n\x19\x46\x41ILURE_CLASS_WORKER_LOST\x10\t\x12\x1b\n\x17\x46\x41ILURE_CLASS_PREEMPTED\x10\n\x12#\n\x1f\x46\x41ILURE_CLASS_DEADLINE_EXCEEDED\x10\x0b\x12\x19\n\x15\x46\x41ILURE_CLASS_TRACKER\x10\x0c\x12\x1a\n\x16\x46\x41ILURE_CLASS_INTERNAL\x10\rB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66inetuned/v1/event.proto\x12\x0c\x66inetuned.v1\x1a\x1e\x66inetuned/v1/data_report.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x03\n\rTrainingEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12/\n\x07started\x18\x03 \x01(\x0b\x32\x1c.finetuned.v1.AttemptStartedH\x00\x12+\n\x05phase\x18\x04 \x01(\x0b\x32\x1a.finetuned.v1.PhaseChangedH\x00\x12)\n\x04step\x18\x05 \x01(\x0b\x32\x19.finetuned.v1.StepMetricsH\x00\x12\x35\n\nevaluation\x18\x06 \x01(\x0b\x32\x1f.finetuned.v1.EvaluationMetricsH\x00\x12\x33\n\ncheckpoint\x18\x07 \x01(\x0b\x32\x1d.finetuned.v1.CheckpointSavedH\x00\x12(\n\x04\x64\x61ta\x18\x08 \x01(\x0b\x32\x18.finetuned.v1.DataReportH\x00\x12&\n\x06notice\x18\t \x01(\x0b\x32\x14.finetuned.v1.NoticeH\x00\x12+\n\x05\x65nded\x18\n \x01(\x0b\x32\x1a.finetuned.v1.AttemptEndedH\x00\x12\x31\n\x07\x61nswers\x18= \x01(\x0b\x32\x1e.finetuned.v1.GeneratedAnswersH\x00\x42\x06\n\x04kind\"\xb3\x01\n\x0e\x41ttemptStarted\x12\x12\n\nfirst_step\x18\x01 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x02 \x01(\x03\x12\x12\n\nworld_size\x18\x03 \x01(\x05\x12\x1c\n\x14trainable_parameters\x18\x04 \x01(\x03\x12\x12\n\nparameters\x18\x05 \x01(\x03\x12\'\n\x06joined\x18\x06 \x01(\x0b\x32\x12.finetuned.v1.JoinH\x00\x88\x01\x01\x42\t\n\x07_joined\"4\n\x04Join\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x11\n\tcounts_on\x18\x03 \x01(\x08\"V\n\x0cPhaseChanged\x12\"\n\x05phase\x18\x01 \x01(\x0e\x32\x13.finetuned.v1.Phase\x12\x15\n\x08\x66raction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_fraction\"\xb4\x02\n\x0bStepMetrics\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x01\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x15\n\rlearning_rate\x18\x04 \x01(\x01\x12\x16\n\tgrad_norm\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06tokens\x18\x06 \x01(\x03\x12\x19\n\x11tokens_per_second\x18\x07 \x01(\x01\x12\x14\n\x0cstep_seconds\x18\x08 \x01(\x01\x12\x19\n\x11peak_memory_bytes\x18\t \x01(\x04\x12\x33\n\x05\x65xtra\x18\n \x03(\x0b\x32$.finetuned.v1.StepMetrics.ExtraEntry\x1a,\n\nExtraEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_grad_norm\"\xd5\x01\n\x11\x45valuationMetrics\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x01\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x39\n\x05\x65xtra\x18\x05 \x03(\x0b\x32*.finetuned.v1.EvaluationMetrics.ExtraEntry\x12\x0c\n\x04\x62\x65st\x18= \x01(\x08\x12\r\n\x05value\x18> \x01(\x01\x1a,\n\nExtraEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"P\n\x10GeneratedAnswers\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12.\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x1d.finetuned.v1.GeneratedAnswer\"`\n\x0fGeneratedAnswer\x12\x0b\n\x03set\x18\x01 \x01(\t\x12\x0b\n\x03row\x18\x02 \x01(\x03\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x11\n\tgenerated\x18\x05 \x01(\t\"<\n\x0f\x43heckpointSaved\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"\x16\n\x06Notice\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xcb\x01\n\x0c\x41ttemptEnded\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.finetuned.v1.Outcome\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.finetuned.v1.Failure\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cstep_seconds\x18\x05 \x01(\x01\x12\x12\n\nstopped_at\x18\x06 \x01(\x03\x12\x12\n\nstopped_of\x18\x07 \x01(\x03\"k\n\x07\x46\x61ilure\x12\x31\n\rfailure_class\x18\x01 \x01(\x0e\x32\x1a.finetuned.v1.FailureClass\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\"`\n\x07LogLine\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x0c\n\x04text\x18\x04 \x01(\t*\xb6\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12PHASE_READING_DATA\x10\x01\x12\x14\n\x10PHASE_TOKENIZING\x10\x02\x12\x17\n\x13PHASE_LOADING_MODEL\x10\x03\x12\x12\n\x0ePHASE_TRAINING\x10\x04\x12\x14\n\x10PHASE_EVALUATING\x10\x05\x12\x10\n\x0cPHASE_SAVING\x10\x06\x12\x13\n\x0fPHASE_EXPORTING\x10\x07*b\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_COMPLETED\x10\x01\x12\x13\n\x0fOUTCOME_STOPPED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03*\xd3\x03\n\x0c\x46\x61ilureClass\x12\x1d\n\x19\x46\x41ILURE_CLASS_UNSPECIFIED\x10\x00\x12#\n\x1f\x46\x41ILURE_CLASS_OUT_OF_GPU_MEMORY\x10\x01\x12$\n FAILURE_CLASS_OUT_OF_HOST_MEMORY\x10\x02\x12\x1e\n\x1a\x46\x41ILURE_CLASS_DATA_INVALID\x10\x03\x12\x1c\n\x18\x46\x41ILURE_CLASS_MODEL_LOAD\x10\x04\x12\x1f\n\x1b\x46\x41ILURE_CLASS_LOSS_DIVERGED\x10\x05\x12\x1b\n\x17\x46\x41ILURE_CLASS_DISK_FULL\x10\x06\x12$\n FAILURE_CLASS_COLLECTIVE_TIMEOUT\x10\x07\x12\x1f\n\x1b\x46\x41ILURE_CLASS_WORKER_KILLED\x10\x08\x12\x1d\n\x19\x46\x41ILURE_CLASS_WORKER_LOST\x10\t\x12\x1b\n\x17\x46\x41ILURE_CLASS_PREEMPTED\x10\n\x12#\n\x1f\x46\x41ILURE_CLASS_DEADLINE_EXCEEDED\x10\x0b\x12\x19\n\x15\x46\x41ILURE_CLASS_TRACKER\x10\x0c\x12\x1a\n\x16\x46\x41ILURE_CLASS_INTERNAL\x10\rB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,38 +38,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPMETRICS_EXTRAENTRY']._serialized_options = b'8\001'
   _globals['_EVALUATIONMETRICS_EXTRAENTRY']._loaded_options = None
   _globals['_EVALUATIONMETRICS_EXTRAENTRY']._serialized_options = b'8\001'
-  _globals['_PHASE']._serialized_start=2039
-  _globals['_PHASE']._serialized_end=2221
-  _globals['_OUTCOME']._serialized_start=2223
-  _globals['_OUTCOME']._serialized_end=2321
-  _globals['_FAILURECLASS']._serialized_start=2324
-  _globals['_FAILURECLASS']._serialized_end=2791
+  _globals['_PHASE']._serialized_start=2146
+  _globals['_PHASE']._serialized_end=2328
+  _globals['_OUTCOME']._serialized_start=2330
+  _globals['_OUTCOME']._serialized_end=2428
+  _globals['_FAILURECLASS']._serialized_start=2431
+  _globals['_FAILURECLASS']._serialized_end=2898
   _globals['_TRAININGEVENT']._serialized_start=108
   _globals['_TRAININGEVENT']._serialized_end=613
-  _globals['_ATTEMPTSTARTED']._serialized_start=615
-  _globals['_ATTEMPTSTARTED']._serialized_end=742
-  _globals['_PHASECHANGED']._serialized_start=744
-  _globals['_PHASECHANGED']._serialized_end=830
-  _globals['_STEPMETRICS']._serialized_start=833
-  _globals['_STEPMETRICS']._serialized_end=1141
-  _globals['_STEPMETRICS_EXTRAENTRY']._serialized_start=1083
-  _globals['_STEPMETRICS_EXTRAENTRY']._serialized_end=1127
-  _globals['_EVALUATIONMETRICS']._serialized_start=1144
-  _globals['_EVALUATIONMETRICS']._serialized_end=1357
-  _globals['_EVALUATIONMETRICS_EXTRAENTRY']._serialized_start=1083
-  _globals['_EVALUATIONMETRICS_EXTRAENTRY']._serialized_end=1127
-  _globals['_GENERATEDANSWERS']._serialized_start=1359
-  _globals['_GENERATEDANSWERS']._serialized_end=1439
-  _globals['_GENERATEDANSWER']._serialized_start=1441
-  _globals['_GENERATEDANSWER']._serialized_end=1537
-  _globals['_CHECKPOINTSAVED']._serialized_start=1539
-  _globals['_CHECKPOINTSAVED']._serialized_end=1599
-  _globals['_NOTICE']._serialized_start=1601
-  _globals['_NOTICE']._serialized_end=1623
-  _globals['_ATTEMPTENDED']._serialized_start=1626
-  _globals['_ATTEMPTENDED']._serialized_end=1829
-  _globals['_FAILURE']._serialized_start=1831
-  _globals['_FAILURE']._serialized_end=1938
-  _globals['_LOGLINE']._serialized_start=1940
-  _globals['_LOGLINE']._serialized_end=2036
+  _globals['_ATTEMPTSTARTED']._serialized_start=616
+  _globals['_ATTEMPTSTARTED']._serialized_end=795
+  _globals['_JOIN']._serialized_start=797
+  _globals['_JOIN']._serialized_end=849
+  _globals['_PHASECHANGED']._serialized_start=851
+  _globals['_PHASECHANGED']._serialized_end=937
+  _globals['_STEPMETRICS']._serialized_start=940
+  _globals['_STEPMETRICS']._serialized_end=1248
+  _globals['_STEPMETRICS_EXTRAENTRY']._serialized_start=1190
+  _globals['_STEPMETRICS_EXTRAENTRY']._serialized_end=1234
+  _globals['_EVALUATIONMETRICS']._serialized_start=1251
+  _globals['_EVALUATIONMETRICS']._serialized_end=1464
+  _globals['_EVALUATIONMETRICS_EXTRAENTRY']._serialized_start=1190
+  _globals['_EVALUATIONMETRICS_EXTRAENTRY']._serialized_end=1234
+  _globals['_GENERATEDANSWERS']._serialized_start=1466
+  _globals['_GENERATEDANSWERS']._serialized_end=1546
+  _globals['_GENERATEDANSWER']._serialized_start=1548
+  _globals['_GENERATEDANSWER']._serialized_end=1644
+  _globals['_CHECKPOINTSAVED']._serialized_start=1646
+  _globals['_CHECKPOINTSAVED']._serialized_end=1706
+  _globals['_NOTICE']._serialized_start=1708
+  _globals['_NOTICE']._serialized_end=1730
+  _globals['_ATTEMPTENDED']._serialized_start=1733
+  _globals['_ATTEMPTENDED']._serialized_end=1936
+  _globals['_FAILURE']._serialized_start=1938
+  _globals['_FAILURE']._serialized_end=2045
+  _globals['_LOGLINE']._serialized_start=2047
+  _globals['_LOGLINE']._serialized_end=2143
 # @@protoc_insertion_point(module_scope)

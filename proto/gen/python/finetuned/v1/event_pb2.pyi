@@ -194,6 +194,7 @@ class AttemptStarted(_message.Message):
     WORLD_SIZE_FIELD_NUMBER: _builtins.int
     TRAINABLE_PARAMETERS_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    JOINED_FIELD_NUMBER: _builtins.int
     first_step: _builtins.int
     """Updates done before this attempt; 0 unless it resumes from a checkpoint."""
     total_steps: _builtins.int
@@ -203,6 +204,10 @@ class AttemptStarted(_message.Message):
     trainable_parameters: _builtins.int
     """Parameters that are trained, and all parameters."""
     parameters: _builtins.int
+    @_builtins.property
+    def joined(self) -> Global___Join:
+        """The checkpoint of another job that this one has gone on from, in its first attempt."""
+
     def __init__(
         self,
         *,
@@ -211,14 +216,45 @@ class AttemptStarted(_message.Message):
         world_size: _builtins.int = ...,
         trainable_parameters: _builtins.int = ...,
         parameters: _builtins.int = ...,
+        joined: Global___Join | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_joined", b"_joined", "joined", b"joined"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_joined", b"_joined", "first_step", b"first_step", "joined", b"joined", "parameters", b"parameters", "total_steps", b"total_steps", "trainable_parameters", b"trainable_parameters", "world_size", b"world_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__joined: _TypeAlias = _typing.Literal["joined"]  # noqa: Y015
+    _WhichOneofArgType__joined: _TypeAlias = _typing.Literal["_joined", b"_joined"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__joined) -> _WhichOneofReturnType__joined | None: ...
+
+Global___AttemptStarted: _TypeAlias = AttemptStarted  # noqa: Y015
+
+@_typing.final
+class Join(_message.Message):
+    """Where a job goes on from another one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    COUNTS_ON_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    step: _builtins.int
+    counts_on: _builtins.bool
+    """The rows and their order are those of that job: updates and passes are counted on. Else they begin anew."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        step: _builtins.int = ...,
+        counts_on: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_step", b"first_step", "parameters", b"parameters", "total_steps", b"total_steps", "trainable_parameters", b"trainable_parameters", "world_size", b"world_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts_on", b"counts_on", "job", b"job", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AttemptStarted: _TypeAlias = AttemptStarted  # noqa: Y015
+Global___Join: _TypeAlias = Join  # noqa: Y015
 
 @_typing.final
 class PhaseChanged(_message.Message):

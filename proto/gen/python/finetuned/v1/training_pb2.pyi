@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from finetuned.v1 import adapters_pb2 as _adapters_pb2
 from finetuned.v1 import online_pb2 as _online_pb2
 from finetuned.v1 import weights_pb2 as _weights_pb2
 from google.protobuf import descriptor as _descriptor
@@ -195,6 +196,28 @@ FORMAT_PROMPT: Format.ValueType  # 61
 """prompt (a text, or turns as in messages), answer?: for the stages that write their own answers. The answer is what a reward compares with."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
+class _SftLoss:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SftLossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SftLoss.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SFT_LOSS_UNSPECIFIED: _SftLoss.ValueType  # 0
+    SFT_LOSS_NLL: _SftLoss.ValueType  # 1
+    """Negative log-likelihood."""
+    SFT_LOSS_DFT: _SftLoss.ValueType  # 2
+    """The same times each token's own probability (dynamic fine-tuning)."""
+
+class SftLoss(_SftLoss, metaclass=_SftLossEnumTypeWrapper):
+    """Loss of supervised fine-tuning, named as TRL names it."""
+
+SFT_LOSS_UNSPECIFIED: SftLoss.ValueType  # 0
+SFT_LOSS_NLL: SftLoss.ValueType  # 1
+"""Negative log-likelihood."""
+SFT_LOSS_DFT: SftLoss.ValueType  # 2
+"""The same times each token's own probability (dynamic fine-tuning)."""
+Global___SftLoss: _TypeAlias = SftLoss  # noqa: Y015
+
 class _Role:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -315,6 +338,66 @@ CPO_LOSS_IPO: CpoLoss.ValueType  # 3
 CPO_LOSS_SIMPO: CpoLoss.ValueType  # 4
 Global___CpoLoss: _TypeAlias = CpoLoss  # noqa: Y015
 
+class _LoraInit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LoraInitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LoraInit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LORA_INIT_UNSPECIFIED: _LoraInit.ValueType  # 0
+    LORA_INIT_DEFAULT: _LoraInit.ValueType  # 1
+    """Nothing: the first matrix is random (uniform, as PEFT has it), the second is 0."""
+    LORA_INIT_GAUSSIAN: _LoraInit.ValueType  # 2
+    """The same with the first matrix drawn from a normal distribution."""
+    LORA_INIT_PISSA: _LoraInit.ValueType  # 3
+    """The largest singular values of the base weights. Refused with dora."""
+    LORA_INIT_OLORA: _LoraInit.ValueType  # 4
+    """A QR decomposition of the base weights. Refused with dora."""
+    LORA_INIT_ORTHOGONAL: _LoraInit.ValueType  # 5
+    """Nothing: rows of one orthogonal matrix. Ranks must be even."""
+
+class LoraInit(_LoraInit, metaclass=_LoraInitEnumTypeWrapper):
+    """What a LoRA adapter begins as. With pissa and olora the base weights give away what the adapter begins with; the output is made an
+    ordinary adapter of twice the rank for the base as it was.
+    """
+
+LORA_INIT_UNSPECIFIED: LoraInit.ValueType  # 0
+LORA_INIT_DEFAULT: LoraInit.ValueType  # 1
+"""Nothing: the first matrix is random (uniform, as PEFT has it), the second is 0."""
+LORA_INIT_GAUSSIAN: LoraInit.ValueType  # 2
+"""The same with the first matrix drawn from a normal distribution."""
+LORA_INIT_PISSA: LoraInit.ValueType  # 3
+"""The largest singular values of the base weights. Refused with dora."""
+LORA_INIT_OLORA: LoraInit.ValueType  # 4
+"""A QR decomposition of the base weights. Refused with dora."""
+LORA_INIT_ORTHOGONAL: LoraInit.ValueType  # 5
+"""Nothing: rows of one orthogonal matrix. Ranks must be even."""
+Global___LoraInit: _TypeAlias = LoraInit  # noqa: Y015
+
+class _LoraBias:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LoraBiasEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LoraBias.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LORA_BIAS_UNSPECIFIED: _LoraBias.ValueType  # 0
+    LORA_BIAS_NONE: _LoraBias.ValueType  # 1
+    LORA_BIAS_ALL: _LoraBias.ValueType  # 2
+    """Every bias of the model."""
+    LORA_BIAS_LORA_ONLY: _LoraBias.ValueType  # 3
+    """Those of the modules with an adapter."""
+
+class LoraBias(_LoraBias, metaclass=_LoraBiasEnumTypeWrapper):
+    """Which biases are trained beside an adapter."""
+
+LORA_BIAS_UNSPECIFIED: LoraBias.ValueType  # 0
+LORA_BIAS_NONE: LoraBias.ValueType  # 1
+LORA_BIAS_ALL: LoraBias.ValueType  # 2
+"""Every bias of the model."""
+LORA_BIAS_LORA_ONLY: LoraBias.ValueType  # 3
+"""Those of the modules with an adapter."""
+Global___LoraBias: _TypeAlias = LoraBias  # noqa: Y015
+
 class _QuantType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -324,14 +407,40 @@ class _QuantTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QuantType.V
     QUANT_TYPE_UNSPECIFIED: _QuantType.ValueType  # 0
     QUANT_TYPE_NF4: _QuantType.ValueType  # 1
     QUANT_TYPE_FP4: _QuantType.ValueType  # 2
+    QUANT_TYPE_INT8: _QuantType.ValueType  # 3
+    """LLM.int8()."""
 
 class QuantType(_QuantType, metaclass=_QuantTypeEnumTypeWrapper):
-    """4-bit number format."""
+    """Number format of quantised weights."""
 
 QUANT_TYPE_UNSPECIFIED: QuantType.ValueType  # 0
 QUANT_TYPE_NF4: QuantType.ValueType  # 1
 QUANT_TYPE_FP4: QuantType.ValueType  # 2
+QUANT_TYPE_INT8: QuantType.ValueType  # 3
+"""LLM.int8()."""
 Global___QuantType: _TypeAlias = QuantType  # noqa: Y015
+
+class _Decay:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DecayEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decay.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DECAY_UNSPECIFIED: _Decay.ValueType  # 0
+    DECAY_COSINE: _Decay.ValueType  # 1
+    DECAY_LINEAR: _Decay.ValueType  # 2
+    DECAY_SQRT: _Decay.ValueType  # 3
+    """1 - sqrt of the share of the decay that is done."""
+
+class Decay(_Decay, metaclass=_DecayEnumTypeWrapper):
+    """How a learning rate falls."""
+
+DECAY_UNSPECIFIED: Decay.ValueType  # 0
+DECAY_COSINE: Decay.ValueType  # 1
+DECAY_LINEAR: Decay.ValueType  # 2
+DECAY_SQRT: Decay.ValueType  # 3
+"""1 - sqrt of the share of the decay that is done."""
+Global___Decay: _TypeAlias = Decay  # noqa: Y015
 
 class _Cadence:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -472,6 +581,14 @@ class TrainingSpec(_message.Message):
     QLORA_FIELD_NUMBER: _builtins.int
     FULL_FIELD_NUMBER: _builtins.int
     FREEZE_FIELD_NUMBER: _builtins.int
+    ADALORA_FIELD_NUMBER: _builtins.int
+    VERA_FIELD_NUMBER: _builtins.int
+    OFT_FIELD_NUMBER: _builtins.int
+    BOFT_FIELD_NUMBER: _builtins.int
+    IA3_FIELD_NUMBER: _builtins.int
+    PREFIX_TUNING_FIELD_NUMBER: _builtins.int
+    PROMPT_TUNING_FIELD_NUMBER: _builtins.int
+    P_TUNING_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
@@ -544,6 +661,22 @@ class TrainingSpec(_message.Message):
     @_builtins.property
     def freeze(self) -> Global___Freeze: ...
     @_builtins.property
+    def adalora(self) -> _adapters_pb2.Adalora: ...
+    @_builtins.property
+    def vera(self) -> _adapters_pb2.Vera: ...
+    @_builtins.property
+    def oft(self) -> _adapters_pb2.Oft: ...
+    @_builtins.property
+    def boft(self) -> _adapters_pb2.Boft: ...
+    @_builtins.property
+    def ia3(self) -> _adapters_pb2.Ia3: ...
+    @_builtins.property
+    def prefix_tuning(self) -> _adapters_pb2.PrefixTuning: ...
+    @_builtins.property
+    def prompt_tuning(self) -> _adapters_pb2.PromptTuning: ...
+    @_builtins.property
+    def p_tuning(self) -> _adapters_pb2.PTuning: ...
+    @_builtins.property
     def resources(self) -> Global___Resources:
         """Devices and memory."""
 
@@ -581,17 +714,25 @@ class TrainingSpec(_message.Message):
         qlora: Global___Qlora | None = ...,
         full: Global___Full | None = ...,
         freeze: Global___Freeze | None = ...,
+        adalora: _adapters_pb2.Adalora | None = ...,
+        vera: _adapters_pb2.Vera | None = ...,
+        oft: _adapters_pb2.Oft | None = ...,
+        boft: _adapters_pb2.Boft | None = ...,
+        ia3: _adapters_pb2.Ia3 | None = ...,
+        prefix_tuning: _adapters_pb2.PrefixTuning | None = ...,
+        prompt_tuning: _adapters_pb2.PromptTuning | None = ...,
+        p_tuning: _adapters_pb2.PTuning | None = ...,
         resources: Global___Resources | None = ...,
         seed: _builtins.int | None = ...,
         resume: _weights_pb2.Resume | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "distill", b"distill", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "grpo", b"grpo", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "ppo", b"ppo", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "rloo", b"rloo", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "adalora", b"adalora", "batch", b"batch", "boft", b"boft", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "distill", b"distill", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "grpo", b"grpo", "ia3", b"ia3", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "oft", b"oft", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "p_tuning", b"p_tuning", "ppo", b"ppo", "prefix_tuning", b"prefix_tuning", "pretrain", b"pretrain", "prompt_tuning", b"prompt_tuning", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "rloo", b"rloo", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage", "vera", b"vera"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "batch", b"batch", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "distill", b"distill", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "grpo", b"grpo", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "ppo", b"ppo", "pretrain", b"pretrain", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "rloo", b"rloo", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "adalora", b"adalora", "batch", b"batch", "boft", b"boft", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "distill", b"distill", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "grpo", b"grpo", "ia3", b"ia3", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "oft", b"oft", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "p_tuning", b"p_tuning", "ppo", b"ppo", "prefix_tuning", b"prefix_tuning", "pretrain", b"pretrain", "prompt_tuning", b"prompt_tuning", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "rloo", b"rloo", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage", "vera", b"vera"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
-    _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["lora", "qlora", "full", "freeze"]  # noqa: Y015
+    _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["lora", "qlora", "full", "freeze", "adalora", "vera", "oft", "boft", "ia3", "prefix_tuning", "prompt_tuning", "p_tuning"]  # noqa: Y015
     _WhichOneofArgType_method: _TypeAlias = _typing.Literal["method", b"method"]  # noqa: Y015
     _WhichOneofReturnType_stage: _TypeAlias = _typing.Literal["sft", "pretrain", "dpo", "reward", "kto", "orpo", "cpo", "grpo", "rloo", "ppo", "distill"]  # noqa: Y015
     _WhichOneofArgType_stage: _TypeAlias = _typing.Literal["stage", b"stage"]  # noqa: Y015
@@ -1123,12 +1264,15 @@ class Sft(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TRAIN_ON_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     TRAIN_ON_THINKING_FIELD_NUMBER: _builtins.int
     train_on: Global___TrainOn.ValueType
     """Default: assistant. For prompt/completion rows the completion is the assistant's turn; for text rows everything is.
     A turn of a row may say otherwise: `train` (or `loss`) true or false, or OpenAI's `weight` 0.
     """
+    loss: Global___SftLoss.ValueType
+    """Default: nll."""
     train_on_thinking: _builtins.bool
     """Loss on what the assistant thinks before it answers. Default: true. Refused for train_on all."""
     @_builtins.property
@@ -1139,17 +1283,22 @@ class Sft(_message.Message):
         self,
         *,
         train_on: Global___TrainOn.ValueType | None = ...,
+        loss: Global___SftLoss.ValueType | None = ...,
         roles: _abc.Iterable[Global___Role.ValueType] | None = ...,
         train_on_thinking: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_train_on", b"_train_on", "_train_on_thinking", b"_train_on_thinking", "train_on", b"train_on", "train_on_thinking", b"train_on_thinking"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "_train_on", b"_train_on", "_train_on_thinking", b"_train_on_thinking", "loss", b"loss", "train_on", b"train_on", "train_on_thinking", b"train_on_thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_train_on", b"_train_on", "_train_on_thinking", b"_train_on_thinking", "roles", b"roles", "train_on", b"train_on", "train_on_thinking", b"train_on_thinking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "_train_on", b"_train_on", "_train_on_thinking", b"_train_on_thinking", "loss", b"loss", "roles", b"roles", "train_on", b"train_on", "train_on_thinking", b"train_on_thinking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
+    _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
     _WhichOneofReturnType__train_on: _TypeAlias = _typing.Literal["train_on"]  # noqa: Y015
     _WhichOneofArgType__train_on: _TypeAlias = _typing.Literal["_train_on", b"_train_on"]  # noqa: Y015
     _WhichOneofReturnType__train_on_thinking: _TypeAlias = _typing.Literal["train_on_thinking"]  # noqa: Y015
     _WhichOneofArgType__train_on_thinking: _TypeAlias = _typing.Literal["_train_on_thinking", b"_train_on_thinking"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__train_on) -> _WhichOneofReturnType__train_on | None: ...
     @_typing.overload
@@ -1428,6 +1577,46 @@ class Lora(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class RankPatternEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class AlphaPatternEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RANK_FIELD_NUMBER: _builtins.int
     ALPHA_FIELD_NUMBER: _builtins.int
     DROPOUT_FIELD_NUMBER: _builtins.int
@@ -1435,6 +1624,16 @@ class Lora(_message.Message):
     MODULES_TO_SAVE_FIELD_NUMBER: _builtins.int
     RSLORA_FIELD_NUMBER: _builtins.int
     DORA_FIELD_NUMBER: _builtins.int
+    EXCLUDE_MODULES_FIELD_NUMBER: _builtins.int
+    TARGET_PATTERN_FIELD_NUMBER: _builtins.int
+    RANK_PATTERN_FIELD_NUMBER: _builtins.int
+    ALPHA_PATTERN_FIELD_NUMBER: _builtins.int
+    INIT_FIELD_NUMBER: _builtins.int
+    PISSA_ITERATIONS_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    BIAS_FIELD_NUMBER: _builtins.int
+    LORAPLUS_LR_RATIO_FIELD_NUMBER: _builtins.int
+    LORAPLUS_EMBEDDING_LR_FIELD_NUMBER: _builtins.int
     CONTINUE_FROM_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Default: 8. 1 to 1024."""
@@ -1446,13 +1645,45 @@ class Lora(_message.Message):
     """Scale by alpha / sqrt(rank). Default: false."""
     dora: _builtins.bool
     """Learn magnitude and direction apart. Default: false. Refused with qlora."""
+    target_pattern: _builtins.str
+    """Regular expression that the whole path of a module must match, e.g. ".*self_attn.(q|v)_proj". Refused together with `target_modules`."""
+    init: Global___LoraInit.ValueType
+    """What the adapter begins as. Default: default. With qlora default and gaussian only."""
+    pissa_iterations: _builtins.int
+    """Steps of the fast approximate singular value decomposition. Default: unset, the exact one. At least 1; pissa only."""
+    bias: Global___LoraBias.ValueType
+    """Which biases are trained too. Default: none."""
+    loraplus_lr_ratio: _builtins.float
+    """LoRA+: how many times the learning rate the second matrix of an adapter has. Default: unset, both have the same. Over 0. Optimizers
+    of torch and bitsandbytes only.
+    """
+    loraplus_embedding_lr: _builtins.float
+    """Learning rate of an adapter on the embedding. Default with loraplus_lr_ratio: 1e-6. Over 0, at most 1. Refused without it."""
     @_builtins.property
     def target_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Module names, or the single word "all-linear". Default: all-linear (every linear layer but the head)."""
+        """Module names, or the single word "all-linear". Default: all-linear (every linear layer but the head). The head itself is refused:
+        it can be trained whole, by modules_to_save.
+        """
 
     @_builtins.property
     def modules_to_save(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Modules trained whole and saved beside the adapter. Default: none."""
+        """Modules trained whole and saved beside the adapter, e.g. the embedding. Default: none."""
+
+    @_builtins.property
+    def exclude_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Modules that get no adapter, whatever else is said. Default: none."""
+
+    @_builtins.property
+    def rank_pattern(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Rank of the modules whose path ends with the key, a name or a regular expression. Default: none, `rank` is for all. 1 to 1024."""
+
+    @_builtins.property
+    def alpha_pattern(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """The same of alpha. Over 0."""
+
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of the layers that get an adapter, from 0. Default: all of them."""
 
     @_builtins.property
     def continue_from(self) -> _weights_pb2.Weights:
@@ -1470,48 +1701,88 @@ class Lora(_message.Message):
         modules_to_save: _abc.Iterable[_builtins.str] | None = ...,
         rslora: _builtins.bool | None = ...,
         dora: _builtins.bool | None = ...,
+        exclude_modules: _abc.Iterable[_builtins.str] | None = ...,
+        target_pattern: _builtins.str | None = ...,
+        rank_pattern: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        alpha_pattern: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        init: Global___LoraInit.ValueType | None = ...,
+        pissa_iterations: _builtins.int | None = ...,
+        layers: _abc.Iterable[_builtins.int] | None = ...,
+        bias: Global___LoraBias.ValueType | None = ...,
+        loraplus_lr_ratio: _builtins.float | None = ...,
+        loraplus_embedding_lr: _builtins.float | None = ...,
         continue_from: _weights_pb2.Weights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_dora", b"_dora", "_dropout", b"_dropout", "_rank", b"_rank", "_rslora", b"_rslora", "alpha", b"alpha", "continue_from", b"continue_from", "dora", b"dora", "dropout", b"dropout", "rank", b"rank", "rslora", b"rslora"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_bias", b"_bias", "_dora", b"_dora", "_dropout", b"_dropout", "_init", b"_init", "_loraplus_embedding_lr", b"_loraplus_embedding_lr", "_loraplus_lr_ratio", b"_loraplus_lr_ratio", "_pissa_iterations", b"_pissa_iterations", "_rank", b"_rank", "_rslora", b"_rslora", "_target_pattern", b"_target_pattern", "alpha", b"alpha", "bias", b"bias", "continue_from", b"continue_from", "dora", b"dora", "dropout", b"dropout", "init", b"init", "loraplus_embedding_lr", b"loraplus_embedding_lr", "loraplus_lr_ratio", b"loraplus_lr_ratio", "pissa_iterations", b"pissa_iterations", "rank", b"rank", "rslora", b"rslora", "target_pattern", b"target_pattern"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_dora", b"_dora", "_dropout", b"_dropout", "_rank", b"_rank", "_rslora", b"_rslora", "alpha", b"alpha", "continue_from", b"continue_from", "dora", b"dora", "dropout", b"dropout", "modules_to_save", b"modules_to_save", "rank", b"rank", "rslora", b"rslora", "target_modules", b"target_modules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_bias", b"_bias", "_dora", b"_dora", "_dropout", b"_dropout", "_init", b"_init", "_loraplus_embedding_lr", b"_loraplus_embedding_lr", "_loraplus_lr_ratio", b"_loraplus_lr_ratio", "_pissa_iterations", b"_pissa_iterations", "_rank", b"_rank", "_rslora", b"_rslora", "_target_pattern", b"_target_pattern", "alpha", b"alpha", "alpha_pattern", b"alpha_pattern", "bias", b"bias", "continue_from", b"continue_from", "dora", b"dora", "dropout", b"dropout", "exclude_modules", b"exclude_modules", "init", b"init", "layers", b"layers", "loraplus_embedding_lr", b"loraplus_embedding_lr", "loraplus_lr_ratio", b"loraplus_lr_ratio", "modules_to_save", b"modules_to_save", "pissa_iterations", b"pissa_iterations", "rank", b"rank", "rank_pattern", b"rank_pattern", "rslora", b"rslora", "target_modules", b"target_modules", "target_pattern", b"target_pattern"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
+    _WhichOneofReturnType__bias: _TypeAlias = _typing.Literal["bias"]  # noqa: Y015
+    _WhichOneofArgType__bias: _TypeAlias = _typing.Literal["_bias", b"_bias"]  # noqa: Y015
     _WhichOneofReturnType__dora: _TypeAlias = _typing.Literal["dora"]  # noqa: Y015
     _WhichOneofArgType__dora: _TypeAlias = _typing.Literal["_dora", b"_dora"]  # noqa: Y015
     _WhichOneofReturnType__dropout: _TypeAlias = _typing.Literal["dropout"]  # noqa: Y015
     _WhichOneofArgType__dropout: _TypeAlias = _typing.Literal["_dropout", b"_dropout"]  # noqa: Y015
+    _WhichOneofReturnType__init: _TypeAlias = _typing.Literal["init"]  # noqa: Y015
+    _WhichOneofArgType__init: _TypeAlias = _typing.Literal["_init", b"_init"]  # noqa: Y015
+    _WhichOneofReturnType__loraplus_embedding_lr: _TypeAlias = _typing.Literal["loraplus_embedding_lr"]  # noqa: Y015
+    _WhichOneofArgType__loraplus_embedding_lr: _TypeAlias = _typing.Literal["_loraplus_embedding_lr", b"_loraplus_embedding_lr"]  # noqa: Y015
+    _WhichOneofReturnType__loraplus_lr_ratio: _TypeAlias = _typing.Literal["loraplus_lr_ratio"]  # noqa: Y015
+    _WhichOneofArgType__loraplus_lr_ratio: _TypeAlias = _typing.Literal["_loraplus_lr_ratio", b"_loraplus_lr_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__pissa_iterations: _TypeAlias = _typing.Literal["pissa_iterations"]  # noqa: Y015
+    _WhichOneofArgType__pissa_iterations: _TypeAlias = _typing.Literal["_pissa_iterations", b"_pissa_iterations"]  # noqa: Y015
     _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
     _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
     _WhichOneofReturnType__rslora: _TypeAlias = _typing.Literal["rslora"]  # noqa: Y015
     _WhichOneofArgType__rslora: _TypeAlias = _typing.Literal["_rslora", b"_rslora"]  # noqa: Y015
+    _WhichOneofReturnType__target_pattern: _TypeAlias = _typing.Literal["target_pattern"]  # noqa: Y015
+    _WhichOneofArgType__target_pattern: _TypeAlias = _typing.Literal["_target_pattern", b"_target_pattern"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__alpha) -> _WhichOneofReturnType__alpha | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bias) -> _WhichOneofReturnType__bias | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dora) -> _WhichOneofReturnType__dora | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dropout) -> _WhichOneofReturnType__dropout | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__init) -> _WhichOneofReturnType__init | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loraplus_embedding_lr) -> _WhichOneofReturnType__loraplus_embedding_lr | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loraplus_lr_ratio) -> _WhichOneofReturnType__loraplus_lr_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pissa_iterations) -> _WhichOneofReturnType__pissa_iterations | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rslora) -> _WhichOneofReturnType__rslora | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_pattern) -> _WhichOneofReturnType__target_pattern | None: ...
 
 Global___Lora: _TypeAlias = Lora  # noqa: Y015
 
 @_typing.final
 class Qlora(_message.Message):
-    """LoRA over a base model quantised to 4 bits by bitsandbytes."""
+    """LoRA over a base model quantised to 4 or 8 bits by bitsandbytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LORA_FIELD_NUMBER: _builtins.int
     QUANT_TYPE_FIELD_NUMBER: _builtins.int
     DOUBLE_QUANT_FIELD_NUMBER: _builtins.int
+    COMPUTE_DTYPE_FIELD_NUMBER: _builtins.int
+    STORAGE_DTYPE_FIELD_NUMBER: _builtins.int
     quant_type: Global___QuantType.ValueType
     """Default: nf4."""
     double_quant: _builtins.bool
-    """Quantise the scales too. Default: true."""
+    """Quantise the scales too. Default: true. Refused with int8."""
+    compute_dtype: Global___Dtype.ValueType
+    """Format in which is computed with the dequantised weights. Default: compute.precision. Refused with int8."""
+    storage_dtype: Global___Dtype.ValueType
+    """Format of the tensors that 4-bit weights are packed into; only FSDP needs another. Default: unset, bytes. Refused with int8."""
     @_builtins.property
     def lora(self) -> Global___Lora:
         """The adapter on top. Same defaults as the method lora."""
@@ -1522,19 +1793,29 @@ class Qlora(_message.Message):
         lora: Global___Lora | None = ...,
         quant_type: Global___QuantType.ValueType | None = ...,
         double_quant: _builtins.bool | None = ...,
+        compute_dtype: Global___Dtype.ValueType | None = ...,
+        storage_dtype: Global___Dtype.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_double_quant", b"_double_quant", "_quant_type", b"_quant_type", "double_quant", b"double_quant", "lora", b"lora", "quant_type", b"quant_type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_compute_dtype", b"_compute_dtype", "_double_quant", b"_double_quant", "_quant_type", b"_quant_type", "_storage_dtype", b"_storage_dtype", "compute_dtype", b"compute_dtype", "double_quant", b"double_quant", "lora", b"lora", "quant_type", b"quant_type", "storage_dtype", b"storage_dtype"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_double_quant", b"_double_quant", "_quant_type", b"_quant_type", "double_quant", b"double_quant", "lora", b"lora", "quant_type", b"quant_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_compute_dtype", b"_compute_dtype", "_double_quant", b"_double_quant", "_quant_type", b"_quant_type", "_storage_dtype", b"_storage_dtype", "compute_dtype", b"compute_dtype", "double_quant", b"double_quant", "lora", b"lora", "quant_type", b"quant_type", "storage_dtype", b"storage_dtype"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__compute_dtype: _TypeAlias = _typing.Literal["compute_dtype"]  # noqa: Y015
+    _WhichOneofArgType__compute_dtype: _TypeAlias = _typing.Literal["_compute_dtype", b"_compute_dtype"]  # noqa: Y015
     _WhichOneofReturnType__double_quant: _TypeAlias = _typing.Literal["double_quant"]  # noqa: Y015
     _WhichOneofArgType__double_quant: _TypeAlias = _typing.Literal["_double_quant", b"_double_quant"]  # noqa: Y015
     _WhichOneofReturnType__quant_type: _TypeAlias = _typing.Literal["quant_type"]  # noqa: Y015
     _WhichOneofArgType__quant_type: _TypeAlias = _typing.Literal["_quant_type", b"_quant_type"]  # noqa: Y015
+    _WhichOneofReturnType__storage_dtype: _TypeAlias = _typing.Literal["storage_dtype"]  # noqa: Y015
+    _WhichOneofArgType__storage_dtype: _TypeAlias = _typing.Literal["_storage_dtype", b"_storage_dtype"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compute_dtype) -> _WhichOneofReturnType__compute_dtype | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__double_quant) -> _WhichOneofReturnType__double_quant | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quant_type) -> _WhichOneofReturnType__quant_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__storage_dtype) -> _WhichOneofReturnType__storage_dtype | None: ...
 
 Global___Qlora: _TypeAlias = Qlora  # noqa: Y015
 
@@ -1557,21 +1838,35 @@ Global___Full: _TypeAlias = Full  # noqa: Y015
 
 @_typing.final
 class Freeze(_message.Message):
-    """Only the last layers are trained."""
+    """Only some of the layers are trained, the last or the first ones."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TRAINABLE_LAYERS_FIELD_NUMBER: _builtins.int
+    MODULES_FIELD_NUMBER: _builtins.int
+    EXTRA_MODULES_FIELD_NUMBER: _builtins.int
     trainable_layers: _builtins.int
-    """Number of trained layers counted from the end. Default: 2, or all if there are fewer. 1 to the model's number of layers."""
+    """Number of trained layers: the last ones, or below 0 the first ones. Default: 2, or all if there are fewer. Not 0, and at most the
+    model's number of layers.
+    """
+    @_builtins.property
+    def modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Modules of these layers that are trained, by their names, e.g. mlp or q_proj. Default: all of a layer."""
+
+    @_builtins.property
+    def extra_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Modules beyond the layers that are trained too, e.g. embed_tokens, norm or lm_head. Default: none."""
+
     def __init__(
         self,
         *,
         trainable_layers: _builtins.int | None = ...,
+        modules: _abc.Iterable[_builtins.str] | None = ...,
+        extra_modules: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_trainable_layers", b"_trainable_layers", "trainable_layers", b"trainable_layers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_trainable_layers", b"_trainable_layers", "trainable_layers", b"trainable_layers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_trainable_layers", b"_trainable_layers", "extra_modules", b"extra_modules", "modules", b"modules", "trainable_layers", b"trainable_layers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__trainable_layers: _TypeAlias = _typing.Literal["trainable_layers"]  # noqa: Y015
     _WhichOneofArgType__trainable_layers: _TypeAlias = _typing.Literal["_trainable_layers", b"_trainable_layers"]  # noqa: Y015
@@ -1590,9 +1885,13 @@ class Optimizer(_message.Message):
     BETA2_FIELD_NUMBER: _builtins.int
     EPSILON_FIELD_NUMBER: _builtins.int
     MAX_GRAD_NORM_FIELD_NUMBER: _builtins.int
+    MOMENTUM_FIELD_NUMBER: _builtins.int
+    PROJECTION_RANK_FIELD_NUMBER: _builtins.int
+    PROJECTION_INTERVAL_FIELD_NUMBER: _builtins.int
+    PROJECTION_SCALE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """A Hugging Face optimizer name: adamw_torch_fused, adamw_torch, adamw_8bit, paged_adamw_8bit, paged_adamw_32bit,
-    adafactor, sgd. Default: adamw_torch_fused. The 8-bit and paged ones are refused on CPUs.
+    """A Hugging Face optimizer name; daemon/README.md lists them, with the package each of them needs. Default: adamw_torch_fused.
+    Those of bitsandbytes with paged states are refused on CPUs.
     """
     learning_rate: _builtins.float
     """Peak learning rate. Default: sft, pretrain and reward 1e-4 for lora and qlora, 1e-5 for full and freeze;
@@ -1601,11 +1900,19 @@ class Optimizer(_message.Message):
     weight_decay: _builtins.float
     """Default: 0. 0 or more."""
     beta1: _builtins.float
-    """Default: 0.9, 0.999, 1e-8. The betas 0 <= x < 1, epsilon over 0. Refused for adafactor and sgd, which do not use them."""
+    """Default: 0.9, 0.999, 1e-8. The betas 0 <= x < 1, epsilon over 0. Refused for an optimizer that does not use them."""
     beta2: _builtins.float
     epsilon: _builtins.float
     max_grad_norm: _builtins.float
     """Norm the gradient is clipped to; 0 turns clipping off. Default: 1."""
+    momentum: _builtins.float
+    """Default: 0. 0 <= x < 1. sgd and rmsprop only."""
+    projection_rank: _builtins.int
+    """GaLore and APOLLO: rank that the states of a matrix are projected to. Default: 128. At least 1. These, too, are refused elsewhere."""
+    projection_interval: _builtins.int
+    """Updates between new projections. Default: 200. At least 1."""
+    projection_scale: _builtins.float
+    """Scale of what is projected back. Default: 0.25 for GaLore, 1 for APOLLO. Over 0."""
     def __init__(
         self,
         *,
@@ -1616,10 +1923,14 @@ class Optimizer(_message.Message):
         beta2: _builtins.float | None = ...,
         epsilon: _builtins.float | None = ...,
         max_grad_norm: _builtins.float | None = ...,
+        momentum: _builtins.float | None = ...,
+        projection_rank: _builtins.int | None = ...,
+        projection_interval: _builtins.int | None = ...,
+        projection_scale: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "_learning_rate", b"_learning_rate", "_max_grad_norm", b"_max_grad_norm", "_name", b"_name", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "learning_rate", b"learning_rate", "max_grad_norm", b"max_grad_norm", "name", b"name", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "_learning_rate", b"_learning_rate", "_max_grad_norm", b"_max_grad_norm", "_momentum", b"_momentum", "_name", b"_name", "_projection_interval", b"_projection_interval", "_projection_rank", b"_projection_rank", "_projection_scale", b"_projection_scale", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "learning_rate", b"learning_rate", "max_grad_norm", b"max_grad_norm", "momentum", b"momentum", "name", b"name", "projection_interval", b"projection_interval", "projection_rank", b"projection_rank", "projection_scale", b"projection_scale", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "_learning_rate", b"_learning_rate", "_max_grad_norm", b"_max_grad_norm", "_name", b"_name", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "learning_rate", b"learning_rate", "max_grad_norm", b"max_grad_norm", "name", b"name", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "_learning_rate", b"_learning_rate", "_max_grad_norm", b"_max_grad_norm", "_momentum", b"_momentum", "_name", b"_name", "_projection_interval", b"_projection_interval", "_projection_rank", b"_projection_rank", "_projection_scale", b"_projection_scale", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "learning_rate", b"learning_rate", "max_grad_norm", b"max_grad_norm", "momentum", b"momentum", "name", b"name", "projection_interval", b"projection_interval", "projection_rank", b"projection_rank", "projection_scale", b"projection_scale", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__beta1: _TypeAlias = _typing.Literal["beta1"]  # noqa: Y015
     _WhichOneofArgType__beta1: _TypeAlias = _typing.Literal["_beta1", b"_beta1"]  # noqa: Y015
@@ -1631,8 +1942,16 @@ class Optimizer(_message.Message):
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
     _WhichOneofReturnType__max_grad_norm: _TypeAlias = _typing.Literal["max_grad_norm"]  # noqa: Y015
     _WhichOneofArgType__max_grad_norm: _TypeAlias = _typing.Literal["_max_grad_norm", b"_max_grad_norm"]  # noqa: Y015
+    _WhichOneofReturnType__momentum: _TypeAlias = _typing.Literal["momentum"]  # noqa: Y015
+    _WhichOneofArgType__momentum: _TypeAlias = _typing.Literal["_momentum", b"_momentum"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__projection_interval: _TypeAlias = _typing.Literal["projection_interval"]  # noqa: Y015
+    _WhichOneofArgType__projection_interval: _TypeAlias = _typing.Literal["_projection_interval", b"_projection_interval"]  # noqa: Y015
+    _WhichOneofReturnType__projection_rank: _TypeAlias = _typing.Literal["projection_rank"]  # noqa: Y015
+    _WhichOneofArgType__projection_rank: _TypeAlias = _typing.Literal["_projection_rank", b"_projection_rank"]  # noqa: Y015
+    _WhichOneofReturnType__projection_scale: _TypeAlias = _typing.Literal["projection_scale"]  # noqa: Y015
+    _WhichOneofArgType__projection_scale: _TypeAlias = _typing.Literal["_projection_scale", b"_projection_scale"]  # noqa: Y015
     _WhichOneofReturnType__weight_decay: _TypeAlias = _typing.Literal["weight_decay"]  # noqa: Y015
     _WhichOneofArgType__weight_decay: _TypeAlias = _typing.Literal["_weight_decay", b"_weight_decay"]  # noqa: Y015
     @_typing.overload
@@ -1646,7 +1965,15 @@ class Optimizer(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_grad_norm) -> _WhichOneofReturnType__max_grad_norm | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__momentum) -> _WhichOneofReturnType__momentum | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__projection_interval) -> _WhichOneofReturnType__projection_interval | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__projection_rank) -> _WhichOneofReturnType__projection_rank | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__projection_scale) -> _WhichOneofReturnType__projection_scale | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_decay) -> _WhichOneofReturnType__weight_decay | None: ...
 
@@ -1661,18 +1988,45 @@ class Schedule(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     WARMUP_RATIO_FIELD_NUMBER: _builtins.int
     WARMUP_STEPS_FIELD_NUMBER: _builtins.int
+    MIN_LR_RATIO_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    POWER_FIELD_NUMBER: _builtins.int
+    DECAY_RATIO_FIELD_NUMBER: _builtins.int
+    DECAY_FIELD_NUMBER: _builtins.int
+    PLATEAU_FACTOR_FIELD_NUMBER: _builtins.int
+    PLATEAU_PATIENCE_FIELD_NUMBER: _builtins.int
     epochs: _builtins.float
     """Passes over the training rows. Default: 3. Over 0, at most 10000. Refused together with `max_steps`."""
     max_steps: _builtins.int
     """Number of optimizer updates. Default: unset, `epochs` decides. At least 1."""
     name: _builtins.str
-    """cosine, linear, constant, constant_with_warmup, inverse_sqrt or polynomial. Default: cosine."""
+    """A Hugging Face schedule name: cosine, linear, constant, constant_with_warmup, inverse_sqrt, polynomial, cosine_with_restarts,
+    cosine_with_min_lr, cosine_warmup_with_min_lr, warmup_stable_decay or reduce_lr_on_plateau. Default: cosine.
+    """
     warmup_ratio: _builtins.float
     """Share of the updates in which the rate rises from 0. Default: 0.03. 0 <= x < 1. Refused together with `warmup_steps`.
-    The schedule constant has no warmup: refused over 0.
+    The schedules constant and reduce_lr_on_plateau have no warmup: refused over 0.
     """
     warmup_steps: _builtins.int
     """Number of such updates. 0 or more. As above for constant."""
+    min_lr_ratio: _builtins.float
+    """Share of the learning rate that is left at the end. Default: 0; for cosine_with_min_lr and cosine_warmup_with_min_lr 0.1.
+    0 <= x < 1. Those two and warmup_stable_decay only.
+    """
+    restarts: _builtins.int
+    """How often the cosine begins anew. Default: 1. At least 1. cosine_with_restarts only."""
+    power: _builtins.float
+    """Exponent of the decay. Default: 1. Over 0. polynomial only."""
+    decay_ratio: _builtins.float
+    """Share of the updates in which the rate falls at the end. Default: 0.1. 0 < x <= 1. warmup_stable_decay only."""
+    decay: Global___Decay.ValueType
+    """How the rate falls then. Default: cosine. warmup_stable_decay only."""
+    plateau_factor: _builtins.float
+    """What the rate is multiplied with when evaluation.metric has not got better. Default: 0.1. 0 < x < 1. reduce_lr_on_plateau only, which
+    is refused where nothing is evaluated.
+    """
+    plateau_patience: _builtins.int
+    """Evaluations without a gain before that. Default: 10. 0 or more. reduce_lr_on_plateau only."""
     def __init__(
         self,
         *,
@@ -1681,27 +2035,62 @@ class Schedule(_message.Message):
         name: _builtins.str | None = ...,
         warmup_ratio: _builtins.float | None = ...,
         warmup_steps: _builtins.int | None = ...,
+        min_lr_ratio: _builtins.float | None = ...,
+        restarts: _builtins.int | None = ...,
+        power: _builtins.float | None = ...,
+        decay_ratio: _builtins.float | None = ...,
+        decay: Global___Decay.ValueType | None = ...,
+        plateau_factor: _builtins.float | None = ...,
+        plateau_patience: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_epochs", b"_epochs", "_max_steps", b"_max_steps", "_name", b"_name", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "epochs", b"epochs", "max_steps", b"max_steps", "name", b"name", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decay", b"_decay", "_decay_ratio", b"_decay_ratio", "_epochs", b"_epochs", "_max_steps", b"_max_steps", "_min_lr_ratio", b"_min_lr_ratio", "_name", b"_name", "_plateau_factor", b"_plateau_factor", "_plateau_patience", b"_plateau_patience", "_power", b"_power", "_restarts", b"_restarts", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "decay", b"decay", "decay_ratio", b"decay_ratio", "epochs", b"epochs", "max_steps", b"max_steps", "min_lr_ratio", b"min_lr_ratio", "name", b"name", "plateau_factor", b"plateau_factor", "plateau_patience", b"plateau_patience", "power", b"power", "restarts", b"restarts", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_epochs", b"_epochs", "_max_steps", b"_max_steps", "_name", b"_name", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "epochs", b"epochs", "max_steps", b"max_steps", "name", b"name", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decay", b"_decay", "_decay_ratio", b"_decay_ratio", "_epochs", b"_epochs", "_max_steps", b"_max_steps", "_min_lr_ratio", b"_min_lr_ratio", "_name", b"_name", "_plateau_factor", b"_plateau_factor", "_plateau_patience", b"_plateau_patience", "_power", b"_power", "_restarts", b"_restarts", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "decay", b"decay", "decay_ratio", b"decay_ratio", "epochs", b"epochs", "max_steps", b"max_steps", "min_lr_ratio", b"min_lr_ratio", "name", b"name", "plateau_factor", b"plateau_factor", "plateau_patience", b"plateau_patience", "power", b"power", "restarts", b"restarts", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__decay: _TypeAlias = _typing.Literal["decay"]  # noqa: Y015
+    _WhichOneofArgType__decay: _TypeAlias = _typing.Literal["_decay", b"_decay"]  # noqa: Y015
+    _WhichOneofReturnType__decay_ratio: _TypeAlias = _typing.Literal["decay_ratio"]  # noqa: Y015
+    _WhichOneofArgType__decay_ratio: _TypeAlias = _typing.Literal["_decay_ratio", b"_decay_ratio"]  # noqa: Y015
     _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
     _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
     _WhichOneofReturnType__max_steps: _TypeAlias = _typing.Literal["max_steps"]  # noqa: Y015
     _WhichOneofArgType__max_steps: _TypeAlias = _typing.Literal["_max_steps", b"_max_steps"]  # noqa: Y015
+    _WhichOneofReturnType__min_lr_ratio: _TypeAlias = _typing.Literal["min_lr_ratio"]  # noqa: Y015
+    _WhichOneofArgType__min_lr_ratio: _TypeAlias = _typing.Literal["_min_lr_ratio", b"_min_lr_ratio"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__plateau_factor: _TypeAlias = _typing.Literal["plateau_factor"]  # noqa: Y015
+    _WhichOneofArgType__plateau_factor: _TypeAlias = _typing.Literal["_plateau_factor", b"_plateau_factor"]  # noqa: Y015
+    _WhichOneofReturnType__plateau_patience: _TypeAlias = _typing.Literal["plateau_patience"]  # noqa: Y015
+    _WhichOneofArgType__plateau_patience: _TypeAlias = _typing.Literal["_plateau_patience", b"_plateau_patience"]  # noqa: Y015
+    _WhichOneofReturnType__power: _TypeAlias = _typing.Literal["power"]  # noqa: Y015
+    _WhichOneofArgType__power: _TypeAlias = _typing.Literal["_power", b"_power"]  # noqa: Y015
+    _WhichOneofReturnType__restarts: _TypeAlias = _typing.Literal["restarts"]  # noqa: Y015
+    _WhichOneofArgType__restarts: _TypeAlias = _typing.Literal["_restarts", b"_restarts"]  # noqa: Y015
     _WhichOneofReturnType__warmup_ratio: _TypeAlias = _typing.Literal["warmup_ratio"]  # noqa: Y015
     _WhichOneofArgType__warmup_ratio: _TypeAlias = _typing.Literal["_warmup_ratio", b"_warmup_ratio"]  # noqa: Y015
     _WhichOneofReturnType__warmup_steps: _TypeAlias = _typing.Literal["warmup_steps"]  # noqa: Y015
     _WhichOneofArgType__warmup_steps: _TypeAlias = _typing.Literal["_warmup_steps", b"_warmup_steps"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decay) -> _WhichOneofReturnType__decay | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decay_ratio) -> _WhichOneofReturnType__decay_ratio | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_steps) -> _WhichOneofReturnType__max_steps | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_lr_ratio) -> _WhichOneofReturnType__min_lr_ratio | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plateau_factor) -> _WhichOneofReturnType__plateau_factor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plateau_patience) -> _WhichOneofReturnType__plateau_patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power) -> _WhichOneofReturnType__power | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restarts) -> _WhichOneofReturnType__restarts | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__warmup_ratio) -> _WhichOneofReturnType__warmup_ratio | None: ...
     @_typing.overload
@@ -1748,11 +2137,16 @@ class Compute(_message.Message):
 
     PRECISION_FIELD_NUMBER: _builtins.int
     GRADIENT_CHECKPOINTING_FIELD_NUMBER: _builtins.int
+    NEFTUNE_NOISE_ALPHA_FIELD_NUMBER: _builtins.int
     PADDING_FREE_FIELD_NUMBER: _builtins.int
     precision: Global___Dtype.ValueType
     """Format of the arithmetic. Default: bf16 on a GPU, fp32 on a CPU. fp16 is refused on CPUs."""
     gradient_checkpointing: _builtins.bool
     """Recompute activations in the backward pass: less memory, about a third more time. Default: true on a GPU, false on a CPU."""
+    neftune_noise_alpha: _builtins.float
+    """Noise on the embedded tokens while training (NEFTune): alpha / sqrt(length * width) at most. Default: unset, none. Over 0. Refused
+    for prefix_tuning, prompt_tuning and p_tuning.
+    """
     padding_free: _builtins.bool
     """Rows of a batch run end to end, without padding, and none sees another; what both answers of a pair begin with runs
     once. The losses are the same. Default: true where the model's attention can be told where rows end. Refused with eager attention.
@@ -1762,20 +2156,25 @@ class Compute(_message.Message):
         *,
         precision: Global___Dtype.ValueType | None = ...,
         gradient_checkpointing: _builtins.bool | None = ...,
+        neftune_noise_alpha: _builtins.float | None = ...,
         padding_free: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing", "_padding_free", b"_padding_free", "_precision", b"_precision", "gradient_checkpointing", b"gradient_checkpointing", "padding_free", b"padding_free", "precision", b"precision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing", "_neftune_noise_alpha", b"_neftune_noise_alpha", "_padding_free", b"_padding_free", "_precision", b"_precision", "gradient_checkpointing", b"gradient_checkpointing", "neftune_noise_alpha", b"neftune_noise_alpha", "padding_free", b"padding_free", "precision", b"precision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing", "_padding_free", b"_padding_free", "_precision", b"_precision", "gradient_checkpointing", b"gradient_checkpointing", "padding_free", b"padding_free", "precision", b"precision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing", "_neftune_noise_alpha", b"_neftune_noise_alpha", "_padding_free", b"_padding_free", "_precision", b"_precision", "gradient_checkpointing", b"gradient_checkpointing", "neftune_noise_alpha", b"neftune_noise_alpha", "padding_free", b"padding_free", "precision", b"precision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__gradient_checkpointing: _TypeAlias = _typing.Literal["gradient_checkpointing"]  # noqa: Y015
     _WhichOneofArgType__gradient_checkpointing: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing"]  # noqa: Y015
+    _WhichOneofReturnType__neftune_noise_alpha: _TypeAlias = _typing.Literal["neftune_noise_alpha"]  # noqa: Y015
+    _WhichOneofArgType__neftune_noise_alpha: _TypeAlias = _typing.Literal["_neftune_noise_alpha", b"_neftune_noise_alpha"]  # noqa: Y015
     _WhichOneofReturnType__padding_free: _TypeAlias = _typing.Literal["padding_free"]  # noqa: Y015
     _WhichOneofArgType__padding_free: _TypeAlias = _typing.Literal["_padding_free", b"_padding_free"]  # noqa: Y015
     _WhichOneofReturnType__precision: _TypeAlias = _typing.Literal["precision"]  # noqa: Y015
     _WhichOneofArgType__precision: _TypeAlias = _typing.Literal["_precision", b"_precision"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gradient_checkpointing) -> _WhichOneofReturnType__gradient_checkpointing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__neftune_noise_alpha) -> _WhichOneofReturnType__neftune_noise_alpha | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__padding_free) -> _WhichOneofReturnType__padding_free | None: ...
     @_typing.overload

@@ -425,10 +425,13 @@ class Manifest(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     SPEC_DIGEST_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    ROW_ORDER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     step: _builtins.int
     spec_digest: _builtins.str
     """SHA-256 of the resolved spec's canonical bytes."""
+    row_order: _builtins.str
+    """Of a checkpoint: which rows each update sees. Equal for trainings that see the same rows in the same order."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ManifestFile]: ...
     @_builtins.property
@@ -441,10 +444,11 @@ class Manifest(_message.Message):
         files: _abc.Iterable[Global___ManifestFile] | None = ...,
         spec_digest: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        row_order: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "job_id", b"job_id", "spec_digest", b"spec_digest", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "job_id", b"job_id", "row_order", b"row_order", "spec_digest", b"spec_digest", "step", b"step", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
