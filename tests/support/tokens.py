@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|user|
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 
 
-def byte_tokenizer(template: str | None = None) -> Any:
-    """A fast tokenizer with `template` as its chat template."""
+def byte_tokenizer(template: str | None = None, tokens: Sequence[str] = ()) -> Any:
+    """A fast tokenizer with `template` as its chat template; `tokens` are further special words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -24,7 +25,7 @@ def byte_tokenizer(template: str | None = None) -> Any:
         tokenizer_object=tokenizer,
         bos_token="<|endoftext|>",  # noqa: S106
         eos_token="<|endoftext|>",  # noqa: S106
-        additional_special_tokens=list(SPECIAL[1:]),
+        additional_special_tokens=[*SPECIAL[1:], *(token for token in tokens if token not in SPECIAL)],
     )
     fast.chat_template = template
     return fast

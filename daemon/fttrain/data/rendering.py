@@ -101,17 +101,18 @@ class Renderer:
             )
 
     def _check_thoughts(self, messages: Sequence[Message], text: str) -> None:
-        for number, message in enumerate(messages, 1):
-            thought = thinking.parted(message)[0] if message["role"] == "assistant" else None
-            if not thought or thought.strip() in text:
-                continue
-            if self._thinking == training_pb2.THINKING_KEEP:
-                raise BadRow(
-                    f"the chat template leaves out what the assistant thinks in turn {number}; "
-                    "accepted is data.thinking last or template, or another template"
-                )
-            self.remarks[_THOUGHTS_LEFT_OUT] += 1
+        spoken = [(n, thinking.parted(m)[0]) for n, m in enumerate(messages, 1) if m["role"] == "assistant"]
+        thoughts = [(number, thought.strip()) for number, thought in spoken if thought and thought.strip()]
+        times = Counter(thought for _, thought in thoughts)
+        left_out = next((number for number, thought in thoughts if text.count(thought) < times[thought]), None)
+        if left_out is None:
             return
+        if self._thinking == training_pb2.THINKING_KEEP:
+            raise BadRow(
+                f"the chat template leaves out what the assistant thinks in turn {left_out}; "
+                "accepted is data.thinking last or template, or another template"
+            )
+        self.remarks[_THOUGHTS_LEFT_OUT] += 1
 
 
 def _public(message: Message) -> Message:

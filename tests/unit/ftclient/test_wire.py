@@ -11,7 +11,9 @@ from tests.support.client import START, job
 
 from finetuned.v1 import (
     artifact_service_pb2,
+    data_preview_pb2,
     data_report_pb2,
+    dataset_service_pb2,
     event_pb2,
     host_service_pb2,
     job_pb2,
@@ -19,7 +21,7 @@ from finetuned.v1 import (
     training_pb2,
     weights_pb2,
 )
-from ftclient import enums, events, host, results, wire
+from ftclient import enums, events, host, previews, results, wire
 
 MODULES = (
     job_pb2,
@@ -28,6 +30,8 @@ MODULES = (
     host_service_pb2,
     job_service_pb2,
     artifact_service_pb2,
+    data_preview_pb2,
+    dataset_service_pb2,
     training_pb2,
     weights_pb2,
 )
@@ -37,6 +41,7 @@ MESSAGES = {
     "Explanation": "ExplainJobResponse",
     "Host": "GetHostResponse",
     "Event": "TrainingEvent",
+    "DataCheck": "CheckDataResponse",
 }
 NOT_IN_MESSAGE = {"Event": {"seq", "kind"}, "LogLine": {"seq"}}
 IN_MESSAGE_ONLY = {"Event": {"started", "phase", "step", "evaluation", "checkpoint", "data", "notice", "ended"}}
@@ -44,7 +49,7 @@ ENUMS = [e for _, e in getmembers(enums, isclass) if issubclass(e, StrEnum) and 
 
 
 def records() -> list[Any]:
-    found = [c for module in (results, host, events) for _, c in getmembers(module, isclass) if is_dataclass(c)]
+    found = [c for module in (results, host, events, previews) for _, c in getmembers(module, isclass) if is_dataclass(c)]
     return [c for c in dict.fromkeys(found) if c is not results.Record]
 
 
