@@ -275,4 +275,6 @@ def _launch_settings(config: Config) -> LaunchSettings:
         kill_grace_seconds=trainer.kill_grace_seconds,
         threads=trainer.threads,
         daemon_version=VERSION,
+        secrets=security.secrets,
+        fetched_bytes=config.limits.fetched_bytes,
     )

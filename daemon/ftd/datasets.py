@@ -44,6 +44,7 @@ class Format(StrEnum):
     TEXT = auto()
     PREFERENCE = auto()
     KTO = auto()
+    PROMPT = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Columns:
     label: str | None = None
     only: bool | None = None
     tools: str | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from ftd.job import Job
+from ftd.online import Online
 from ftd.records import DataReport, Duration, Progress
 from ftd.spec import TrainingSpec
+from ftd.validate.online import generations, iterations
 from ftsched.pace import UNCERTAINTY
 
 # Imports, loading the model, the first batch.
@@ -28,7 +30,12 @@ def total_steps(training: TrainingSpec, data: DataReport | None) -> int:
         return schedule.max_steps
     if data is None:
         return 0
-    return math.ceil((schedule.epochs or 0.0) * max(1, math.ceil(_sequences(training, data) / per_update)))
+    if isinstance(training.stage, Online):
+        # The trainers leave out prompts that do not fill an update, and come back to each one's answers.
+        updates = data.train.rows * generations(training.stage) // per_update * iterations(training.stage)
+    else:
+        updates = math.ceil(_sequences(training, data) / per_update)
+    return math.ceil((schedule.epochs or 0.0) * max(1, updates))
 
 
 def total_tokens(training: TrainingSpec, data: DataReport | None) -> int:

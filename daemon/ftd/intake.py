@@ -16,6 +16,7 @@ from typing import Any
 
 from ftd import memory
 from ftd.adapters import settle
+from ftd.beside import parameters_beside
 from ftd.capacity import device_kind, missing_devices, most_it_may_need, too_large
 from ftd.datasets import Data, DataSource, Format
 from ftd.errors import InvalidSpec, TooLarge, Violation
@@ -24,13 +25,14 @@ from ftd.measured import Measurement, Subject
 from ftd.methods import Freeze
 from ftd.models import HostPolicy, ModelInfo, read_model
 from ftd.names import default_name
+from ftd.online import Rewarded, UserFunction
 from ftd.origins import Taken
 from ftd.paths import PathRefused, PathRoots, Roots
 from ftd.records import MemoryEstimate
 from ftd.resolve import resolve
 from ftd.sources import SourceFinder
-from ftd.spec import Attention, DeviceKind, JobSpec, Model, Output, TrainingSpec
-from ftd.stages import Pretrain
+from ftd.spec import Attention, DeviceKind, JobSpec, Model, Output, TrainingSpec, choice_name
+from ftd.stages import Pretrain, Sft
 from ftd.validate import check
 from ftd.validate.outputs import GGUF_MODELS
 from ftsched.fixes import Fix
@@ -91,10 +93,12 @@ class Intake:
             *missing,
             *self._sources(training, model),
             *self._template_file(training.data),
+            *_user_functions(training, self.policy),
             *self._output(training.output),
             *_beyond_model(training, model),
             *_attention(training.model, device, model),
             *_gguf(training, model),
+            *_push(training, self.policy),
             *missing_devices(training.resources, device, devices),
         ]
         if violations:
@@ -104,7 +108,7 @@ class Intake:
         needed = self._estimate(resolved, model, longest)
         limit = most_it_may_need(resolved, needed, devices)
         if limit is not None:
-            fixes = memory.fixes(resolved, model.config if model else {}, longest, limit)
+            fixes = memory.fixes(resolved, model.config if model else {}, longest, limit, parameters_beside(resolved))
             told = [memory.told(fix, longest) for fix in fixes]
             raise TooLarge([too_large(resolved, needed, limit, fixes)], told)
         return Accepted(spec.name or default_name(resolved), spec.project or DEFAULT_PROJECT, resolved, needed)
@@ -123,16 +127,18 @@ class Intake:
             raise InvalidSpec(violations)
         if model is None:
             return ()
-        needed = memory.estimate(resolved, model.config, sequence_length).reserve_bytes
-        return memory.fixes(resolved, model.config, sequence_length, int(needed * _CLEARLY))
+        beside = parameters_beside(resolved)
+        needed = memory.estimate(resolved, model.config, sequence_length, beside=beside).reserve_bytes
+        return memory.fixes(resolved, model.config, sequence_length, int(needed * _CLEARLY), beside)
 
     def subject(self, resolved: TrainingSpec, sequence_length: int) -> tuple[Subject, int] | None:
         """What a run of this training measures, and the peak by arithmetic; None if the model is not at hand."""
         model, violations = self._model(resolved)
         if model is None or violations:
             return None
-        subject = memory.subject(resolved, model.config, sequence_length)
-        return subject, memory.arithmetic_peak(resolved, model.config, sequence_length)
+        beside = parameters_beside(resolved)
+        subject = memory.subject(resolved, model.config, sequence_length, beside)
+        return subject, memory.arithmetic_peak(resolved, model.config, sequence_length, beside)
 
     def history(self, resolved: TrainingSpec, sequence_length: int) -> tuple[Measurement, ...]:
         """Runs of the very same model, method and shape, the oldest first."""
@@ -143,12 +149,12 @@ class Intake:
         return tuple(run for run in runs if run.subject == found[0])
 
     def _estimate(self, resolved: TrainingSpec, model: ModelInfo | None, sequence_length: int) -> MemoryEstimate:
-        config = model.config if model else {}
+        config, beside = model.config if model else {}, parameters_beside(resolved)
         runs: tuple[Measurement, ...] = ()
         if model is not None:
-            subject = memory.subject(resolved, config, sequence_length)
+            subject = memory.subject(resolved, config, sequence_length, beside)
             runs = self.measured(subject.model, subject.method)
-        return memory.estimate(resolved, config, sequence_length, runs=runs)
+        return memory.estimate(resolved, config, sequence_length, runs=runs, beside=beside)
 
     def _described(self, training: TrainingSpec, taken: Taken) -> tuple[ModelInfo | None, list[Violation]]:
         """The model of a new training, before it may be there."""
@@ -242,6 +248,23 @@ def _decoder(model: ModelInfo) -> Iterator[str]:
         yield f"is not a decoder whose memory can be estimated: {error}; accepted is a causal language model"
 
 
+def _user_functions(training: TrainingSpec, policy: HostPolicy) -> Iterator[Violation]:
+    """What is wrong with the files that a job would run code of."""
+    rewards = training.stage.rewards if isinstance(training.stage, Rewarded) else ()
+    for index, reward in enumerate(rewards):
+        path = reward.kind.path if isinstance(reward.kind, UserFunction) else None
+        if path is None or not is_usable_path(path):
+            continue
+        field = f"training.{choice_name(training.stage or Sft())}.rewards[{index}].user_function.path"
+        if not policy.code_roots:
+            yield Violation(field, "is given, but this host runs no code of users; leave it out, or ask its owner")
+            continue
+        try:
+            os.close(Roots(policy.code_roots).open(path, "file"))
+        except PathRefused as refused:
+            yield Violation(field, str(refused))
+
+
 def _hub(training: TrainingSpec, policy: HostPolicy) -> Iterator[Violation]:
     if not policy.allow_hub:
         text = "is given, but this host does not fetch models from a hub; accepted is model.path"
@@ -279,9 +302,38 @@ def _beyond_model(training: TrainingSpec, model: ModelInfo | None) -> Iterator[V
         text = f"is {length}, but the model reads at most {longest} tokens; accepted is 8 to {longest}"
         yield Violation("training.data.max_length", text)
     wanted = method.trainable_layers if isinstance(method, Freeze) else None
-    if wanted is not None and layers is not None and wanted > layers:
+    if wanted is not None and layers is not None and abs(wanted) > layers:
         text = f"is {wanted}, but the model has {layers} layers; accepted is 1 to {layers}"
         yield Violation("training.freeze.trainable_layers", text)
+    lora = lora_of(method)
+    if lora is not None and layers is not None and max(lora.layers, default=0) >= layers:
+        place = "qlora.lora" if isinstance(method, Qlora) else "lora"
+        text = f"has {max(lora.layers)}, but the model has {layers} layers; accepted are 0 to {layers - 1}"
+        yield Violation(f"training.{place}.layers", text)
+
+
+def _optimizer(training: TrainingSpec) -> Iterator[Violation]:
+    kind = OPTIMIZERS.get(training.optimizer.name or "")
+    if kind is not None and kind.module and importlib.util.find_spec(kind.module) is None:
+        text = f"is {training.optimizer.name}, but the package {kind.package} is not installed here"
+        yield Violation("training.optimizer.name", f"{text}; accepted is e.g. adamw_torch_fused")
+
+
+def _quantised(training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation]:
+    """A base model that was quantised before."""
+    found = model.config.get("quantization_config") if model else None
+    if not isinstance(found, Mapping):
+        return
+    how = str(found.get("quant_method") or "an unknown way")
+    if how not in _QUANTISED_BY:
+        text = f"is a model that was quantised by {how}; accepted is one that was not, or {' or '.join(_QUANTISED_BY)}"
+        yield Violation("training.model.path", text)
+    elif importlib.util.find_spec(_QUANTISED_BY[how]) is None:
+        text = f"is a model quantised by {how}, whose kernels are in the package {_QUANTISED_BY[how]}"
+        yield Violation("training.model.path", f"{text}, which is not installed here; accepted is the model as it was")
+    elif not isinstance(training.method or Lora(), Lora):
+        text = f"is a model quantised by {how}, whose weights cannot be trained; accepted with lora"
+        yield Violation("training.model.path", text)
 
 
 def _gguf(training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation]:
@@ -291,6 +343,11 @@ def _gguf(training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation
             f"is given, but no GGUF files are written of models of type {kind}; accepted with {', '.join(GGUF_MODELS)}"
         )
         yield Violation("training.output.gguf", text)
+
+
+def _push(training: TrainingSpec, policy: HostPolicy) -> Iterator[Violation]:
+    if training.output.push is not None and not policy.allow_hub:
+        yield Violation("training.output.push", "is given, but this host does not use a hub; leave it out")
 
 
 def _attention(model: Model, device: DeviceKind, info: ModelInfo | None) -> Iterator[Violation]:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ftd import records
+from ftd import adapters_told, records
 from ftd.measured import Measurement, Subject
-from ftd.methods import Freeze, Lora, Method, Qlora, QuantType
+from ftd.methods import Adalora, Freeze, Full, Lora, Method, Qlora, QuantType, Vera
+from ftd.online import Distill, Grpo, Online, Ppo, Rewarded, Rloo
+from ftd.origins import lora_of
 from ftd.records import MemoryEstimate, MemoryTerm
-from ftd.spec import Cadence, DeviceKind, Dtype, GgufType, Output, TrainingSpec
+from ftd.spec import Cadence, DeviceKind, Dtype, GgufType, Optimizer, Output, Sharding, TrainingSpec, choice_name
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Stage
 from ftsched import estimate as arithmetic
 from ftsched import learned, workload
@@ -23,6 +25,17 @@ from ftsched.storage import disk_bytes
 # Beside what it trains in: the interpreter, the libraries, the driver's share, rows that are read.
 _HOST_BYTES = 4 * 2**30
 _GGUF_BYTES = {GgufType.F32: 4.0, GgufType.F16: 2.0, GgufType.BF16: 2.0, GgufType.Q8_0: 34 / 32}
+_SHARDINGS: dict[Sharding, workload.Sharding] = {
+    Sharding.NO_SHARD: "ddp",
+    # Parameters are whole at the peak, as with ZeRO's second stage.
+    Sharding.SHARD_GRAD_OP: "zero2",
+    Sharding.FULL_SHARD: "fsdp2",
+}
+_QUANTIZATIONS: dict[QuantType, workload.Quantization] = {
+    QuantType.NF4: "nf4",
+    QuantType.FP4: "fp4",
+    QuantType.INT8: "int8",
+}
 _BYTES = {Dtype.FP32: 4, Dtype.BF16: 2, Dtype.FP16: 2}
 
 
@@ -32,18 +45,20 @@ def estimate(
     sequence_length: int,
     parameters: int = 0,
     runs: Sequence[Measurement] = (),
+    beside: int = 0,
 ) -> MemoryEstimate:
     """Memory per device for sequences of at most `sequence_length` tokens; what the spec itself asks for comes first.
 
     `config` is the model's config.json, unused if the spec says `memory_bytes`; `parameters` are the model's, if
-    somebody counted them; `runs` are those of the same model and method. Raises ftsched.shapes.NotAModel if the config
+    somebody counted them, and `beside` those of the models that are loaded beside it; `runs` are those of the same
+    model and method. Raises ftsched.shapes.NotAModel if the config
     does not describe a decoder.
     """
     given = training.resources.memory_bytes
     if given is not None:
         terms = (MemoryTerm("given in the spec", given),)
         return MemoryEstimate(terms, given, given, "", 0.0, sequence_length, "given in the spec")
-    work, shape = workload_of(training, sequence_length), shape_of(config, parameters)
+    work, shape = workload_of(training, sequence_length, beside), shape_of(config, parameters)
     key = _key(learned.shape_key(work))
     found = learned.learn(arithmetic.estimate_shape(work, shape), key, _lessons(runs))
     made = shape.parameters * work.exported_weight_bytes
@@ -57,15 +72,15 @@ def estimate(
     )
 
 
-def subject(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int) -> Subject:
+def subject(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int, beside: int = 0) -> Subject:
     """What a run of this training measures. Raises ftsched.shapes.NotAModel."""
-    work = workload_of(training, sequence_length)
+    work = workload_of(training, sequence_length, beside)
     return Subject(_key(repr(shape_of(config))), work.method, _key(learned.shape_key(work)))
 
 
-def arithmetic_peak(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int) -> int:
+def arithmetic_peak(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int, beside: int = 0) -> int:
     """The peak by arithmetic alone, whatever the spec says and runs have taught. Raises ftsched.shapes.NotAModel."""
-    return arithmetic.estimate_shape(workload_of(training, sequence_length), shape_of(config)).peak_bytes
+    return arithmetic.estimate_shape(workload_of(training, sequence_length, beside), shape_of(config)).peak_bytes
 
 
 def by_trial(training: TrainingSpec, estimate: MemoryEstimate, peak_bytes: int) -> MemoryEstimate:
@@ -132,11 +147,13 @@ def _key(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def fixes(training: TrainingSpec, config: Mapping[str, Any], sequence_length: int, fits_bytes: int) -> tuple[Fix, ...]:
+def fixes(
+    training: TrainingSpec, config: Mapping[str, Any], sequence_length: int, fits_bytes: int, beside: int = 0
+) -> tuple[Fix, ...]:
     """What would make the training fit into so many bytes, the cheapest first; nothing if the spec says its memory."""
     if training.resources.memory_bytes is not None:
         return ()
-    return cheapest_fixes(workload_of(training, sequence_length), shape_of(config), fits_bytes)
+    return cheapest_fixes(workload_of(training, sequence_length, beside), shape_of(config), fits_bytes)
 
 
 def told(fix: Fix, sequence_length: int) -> records.Fix:
@@ -164,30 +181,32 @@ def _told(found: arithmetic.Estimate, sequence_length: int) -> MemoryEstimate:
     )
 
 
-def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
-    """What a resolved training does with rows of at most `sequence` tokens."""
-    batch, resources = training.batch, training.resources
+def workload_of(training: TrainingSpec, sequence: int, beside: int = 0) -> workload.Workload:
+    """What a resolved training does with rows of at most `sequence` tokens, beside models with so many parameters."""
+    batch, resources, stage = training.batch, training.resources, training.stage
     gpus = resources.gpus or 1
     micro_batch = batch.micro_batch or 1
     adapter, quantised = _adapter(training.method), training.method if isinstance(training.method, Qlora) else None
+    evaluated = training.evaluation.generation
     evaluates = training.evaluation.cadence not in (None, Cadence.NEVER)
     # The trainers leave arithmetic in 16 bits to autocast, whatever the weights are.
     autocast = training.compute.precision in (Dtype.BF16, Dtype.FP16)
     # TRL's trainers of these have all logits at once, and make what is not quantised fp32.
-    at_once = isinstance(training.stage, Orpo | Cpo)
+    at_once = isinstance(stage, Orpo | Cpo)
     weight_bytes = 4 if at_once and quantised else _BYTES[training.model.dtype or Dtype.FP32]
     return workload.Workload(
-        stage=_stage(training.stage),
-        method=_method(training.method),
+        stage=_stage(stage),
+        method=choice_name(training.method or Full()),  # type: ignore[arg-type]
         device="gpu" if resources.device == "gpu" else "cpu",
         gpus=gpus,
+        sharding=_SHARDINGS[resources.sharding or Sharding.NO_SHARD],
         weight_bytes=weight_bytes,
         autocast=autocast,
         micro_batch=micro_batch,
         sequence=sequence,
         accumulates=(batch.global_batch or 0) > micro_batch * gpus,
         recompute=bool(training.compute.gradient_checkpointing),
-        optimizer=training.optimizer.name or "",
+        optimizer=_optimizer(training.optimizer),
         attention=str(training.model.attention),
         packed=bool(training.data.packing),
         padding_free=bool(training.compute.padding_free),
@@ -196,16 +215,32 @@ def workload_of(training: TrainingSpec, sequence: int) -> workload.Workload:
         eval_micro_batch=training.evaluation.micro_batch or micro_batch if evaluates else 0,
         # PEFT makes adapters fp32; TRL makes those on 4-bit weights 16 bit where the arithmetic is.
         adapter_bytes=2 if quantised and autocast and not at_once else 4,
-        rank=adapter.rank or 0,
-        targets=adapter.target_modules,
-        dropout=bool(adapter.dropout),
-        dora=bool(adapter.dora),
-        saved_modules=len(adapter.modules_to_save),
-        quantization="fp4" if quantised and quantised.quant_type is QuantType.FP4 else "nf4",
+        rank=_rank(adapter),
+        targets=getattr(adapter, "target_modules", ()),
+        dropout=bool(getattr(adapter, "dropout", 0)),
+        dora=isinstance(adapter, Lora) and bool(adapter.dora),
+        saved_modules=len(getattr(adapter, "modules_to_save", ())),
+        adapter=adapters_told.told(adapter),
+        projection_rank=training.optimizer.projection_rank or 128,
+        quantization=_QUANTIZATIONS[quantised.quant_type or QuantType.NF4] if quantised else "nf4",
         double_quant=bool(quantised.double_quant) if quantised else True,
+        reference=not (isinstance(stage, Rewarded) and stage.beta == 0),
+        generated_rows=_generated_rows(training),
+        completion=(stage.sampling.max_completion_length or 0) if isinstance(stage, Online) and stage.sampling else 0,
+        value_head=isinstance(stage, Ppo),
+        reference_adapter=_copies_adapter(stage, training.method),
+        other_models_bytes=0 if _is_reference(stage, training.method) else beside * weight_bytes,
+        answer_tokens=(evaluated.max_new_tokens or 0) if evaluated else 0,
         exported_weight_bytes=_exported_weight_bytes(training, quantised is not None),
-        trained_layers=(training.method.trainable_layers or 0) if isinstance(training.method, Freeze) else 0,
+        trained_layers=abs(training.method.trainable_layers or 0) if isinstance(training.method, Freeze) else 0,
     )
+
+
+def _generated_rows(training: TrainingSpec) -> int:
+    """Answers that a device writes at once: all those of an update."""
+    if not isinstance(training.stage, Online):
+        return 0
+    return (training.batch.global_batch or 0) // (training.resources.gpus or 1)
 
 
 def _kept(training: TrainingSpec) -> int:
@@ -225,15 +260,41 @@ def _exported_weight_bytes(training: TrainingSpec, quantised: bool) -> int:
     return _BYTES[wanted] if wanted is not None and (quantised or wanted is not training.model.dtype) else 0
 
 
+def _copies_adapter(stage: Stage | None, method: Method | None) -> bool:
+    """Whether the loss compares with an adapter that was there before, which needs a copy of it."""
+    lora = lora_of(method)
+    compares = isinstance(stage, Dpo | Kto) and not (isinstance(stage, Dpo) and stage.reference)
+    return compares and lora is not None and lora.continue_from is not None
+
+
+def _is_reference(stage: Stage | None, method: Method | None) -> bool:
+    """Whether the model beside stands where a frozen copy of the trained one would, which is counted already."""
+    return isinstance(stage, Dpo) and stage.reference is not None and isinstance(method, Full | Freeze)
+
+
 def _logit_bytes(fp32: bool) -> int:
     """Of ORPO's and CPO's losses, per logit: as counted in their steps, with logits in fp32 and in 16 bits."""
     return 18 if fp32 else 6
 
 
-def _adapter(method: Method | None) -> Lora:
+def _adapter(method: Method | None) -> Method:
     if isinstance(method, Qlora):
         method = method.lora
-    return method if isinstance(method, Lora) else Lora()
+    return method or Full()
+
+
+def _rank(adapter: Method) -> int:
+    match adapter:
+        case Lora() | Vera():
+            return adapter.rank or 0
+        case Adalora():
+            return adapter.initial_rank or 0
+        case _:
+            return 0
+
+
+def _optimizer(optimizer: Optimizer) -> str:
+    return f"{optimizer.name}_momentum" if optimizer.momentum else optimizer.name or ""
 
 
 def _stage(stage: Stage | None) -> workload.Stage:
@@ -250,17 +311,13 @@ def _stage(stage: Stage | None) -> workload.Stage:
             return "cpo"
         case Pretrain():
             return "pretrain"
+        case Grpo():
+            return "grpo"
+        case Rloo():
+            return "rloo"
+        case Ppo():
+            return "ppo"
+        case Distill():
+            return "distill"
         case _:
             return "sft"
-
-
-def _method(method: Method | None) -> workload.Method:
-    match method:
-        case Lora():
-            return "lora"
-        case Qlora():
-            return "qlora"
-        case Freeze():
-            return "freeze"
-        case _:
-            return "full"

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ftd.paths import PathRefused, Roots
@@ -56,6 +57,8 @@ class HostPolicy:
     allow_hub: bool = False
     # Beginnings of the URLs that rows may be fetched from.
     data_urls: tuple[str, ...] = ()
+    # Folders with Python files that jobs may run functions of.
+    code_roots: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

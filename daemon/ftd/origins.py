@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftd.errors import Violation
 from ftd.job import Job
-from ftd.methods import Freeze, Full, Lora, Method, Qlora
+from ftd.methods import Freeze, Full, Lora, Method, PrefixTuning, PromptTuning, PTuning, Qlora
 from ftd.moves import TERMINAL
 from ftd.records import JobState
-from ftd.spec import Dependency, Model, TrainingSpec, choice_name
-from ftd.stages import Reward, Stage
+from ftd.spec import Choice, Dependency, Model, TrainingSpec, choice_name
+from ftd.stages import Reward
 from ftd.weights import Resume, Weights
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 _ON_OWN_MODEL = ("adapters", "continue_from")
 # What may differ where a training goes on with an adapter or from a checkpoint: how it is trained, not what it is.
-_TRAINING_ONLY = frozenset({"dropout", "loraplus_lr_ratio", "continue_from"})
+_TRAINING_ONLY = frozenset(
+    {"dropout", "init", "pissa_iterations", "loraplus_lr_ratio", "loraplus_embedding_lr", "continue_from"}
+)
 
 
 class Kind(StrEnum):
@@ -38,6 +40,8 @@ class Kind(StrEnum):
     REWARD_MODEL = "reward model"
 
 
+# They put tokens or keys before a row, and have no weights that could be added to the model's.
+_UNMERGEABLE = (PrefixTuning, PromptTuning, PTuning)
 _LANGUAGE_MODELS = (Kind.MODEL, Kind.ADAPTER)
 # What fits a field, by its name; `from_job` is the model's own.
 FITS: dict[str, tuple[Kind, ...]] = {
@@ -45,6 +49,9 @@ FITS: dict[str, tuple[Kind, ...]] = {
     "adapters": (Kind.ADAPTER,),
     "continue_from": (Kind.ADAPTER,),
     "reference": _LANGUAGE_MODELS,
+    "teacher": _LANGUAGE_MODELS,
+    # Of a reward.
+    "weights": (Kind.REWARD_MODEL,),
 }
 
 
@@ -86,7 +93,12 @@ def output_kind(training: TrainingSpec) -> Kind:
     """What a training leaves."""
     if isinstance(training.stage, Reward):
         return Kind.REWARD_MODEL
-    return Kind.MODEL if isinstance(training.method, Full | Freeze) else Kind.ADAPTER
+    return Kind.MODEL if is_whole(training) else Kind.ADAPTER
+
+
+def is_whole(training: TrainingSpec) -> bool:
+    """Whether what a training leaves needs no base model."""
+    return isinstance(training.method, Full | Freeze) or bool(training.output.merge)
 
 
 def misfit(training: TrainingSpec, field: str, origin: Origin) -> str:
@@ -103,7 +115,15 @@ def misfit(training: TrainingSpec, field: str, origin: Origin) -> str:
         return f"is job {job.id}, whose output is {_a(kind)}; accepted is {' or '.join(map(_a, fitting))}"
     if name == "from_job" and kind is Kind.ADAPTER and isinstance(training.method, Qlora):
         return f"is job {job.id}, whose adapter would be rounded to the bits of qlora; accepted with qlora is a model"
-    if kind is not Kind.MODEL and name not in _ON_OWN_MODEL and name != "from_job" and job.resolved.model.path is None:
+    if kind is Kind.ADAPTER and isinstance(job.resolved.method, _UNMERGEABLE) and name != "continue_from":
+        method = choice_name(job.resolved.method)
+        return f"is job {job.id}, whose adapter is of {method}, which cannot be merged into a model"
+    if (
+        not is_whole(job.resolved)
+        and name not in _ON_OWN_MODEL
+        and name != "from_job"
+        and job.resolved.model.path is None
+    ):
         return f"is job {job.id}, whose base model is on a hub; accepted is one whose base model is a folder here"
     return ""
 
@@ -217,7 +237,7 @@ def _changed(record: R, path: str, change: Callable[[str, Weights], Weights]) ->
 
 def _output(weights: Weights, path: str, origin: Origin) -> Weights:
     theirs = origin.job.resolved
-    whole = stands_on_own_model(path) or isinstance(theirs.method, Full | Freeze)
+    whole = stands_on_own_model(path) or is_whole(theirs)
     return replace(
         weights, path=origin.job.output_path, from_job=origin.job.id, base_path=None if whole else theirs.model.path
     )
@@ -242,7 +262,7 @@ def _members(record: Any, path: str) -> Iterator[tuple[str, str, Any]]:
     for each in fields(record):
         value = getattr(record, each.name)
         if is_dataclass(value) or (isinstance(value, tuple) and value and is_dataclass(value[0])):
-            shown = choice_name(value) if isinstance(value, Stage | Method) else each.name
+            shown = choice_name(value) if isinstance(value, Choice) else each.name
             yield each.name, f"{path}.{shown}" if path else shown, value
 
 

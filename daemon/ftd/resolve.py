@@ -6,13 +6,16 @@ library adds one. The spec must have passed `ftd.validate`. Pure.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftd.datasets import Data, DataSource, LongRows, Mixing, Thinking
-from ftd.limits import ADAM_OPTIMIZERS, ALL_LINEAR
-from ftd.methods import Freeze, Full, Lora, Method, Qlora, QuantType
+from ftd import method_defaults
+from ftd.method_defaults import filled as _with
+from ftd.methods import PROMPTS, Freeze, Full, Lora, Method, PrefixTuning
 from ftd.models import ModelInfo
+from ftd.online import Distill, Grpo, Online, Ppo, Rloo
+from ftd.online_defaults import spelled_out
 from ftd.spec import (
     Attention,
     Batch,
@@ -22,29 +25,38 @@ from ftd.spec import (
     DeviceKind,
     Dtype,
     Evaluation,
+    Generation,
     Model,
-    Optimizer,
     Output,
     OutputWeights,
+    Push,
     Resources,
-    Schedule,
+    Sharding,
     Sharing,
     TrainingSpec,
 )
-from ftd.stages import Cpo, CpoLoss, Dpo, DpoLoss, Kto, Orpo, Pretrain, Reward, Sft, Stage, TrainOn, WeightedDpoLoss
+from ftd.stages import (
+    Cpo,
+    CpoLoss,
+    Dpo,
+    DpoLoss,
+    Kto,
+    Orpo,
+    Pretrain,
+    Reward,
+    Sft,
+    SftLoss,
+    Stage,
+    TrainOn,
+    WeightedDpoLoss,
+)
 from ftd.validate.data import PACKED_STAGES, source_format
-from ftd.validate.evaluation import LOSS, evaluates, figures
+from ftd.validate.evaluation import evaluates, figures, usual_figure
+from ftd.validate.online import generations
 from ftd.validate.outputs import is_whole_model
-from ftd.validate.running import NO_WARMUP_SCHEDULE
-from ftd.validate.stages import SMOOTHED_CPO_LOSSES, SMOOTHED_LOSSES, smallest_micro_batch
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    R = TypeVar("R", bound=DataclassInstance)
+from ftd.validate.stages import SMOOTHED_CPO_LOSSES, SMOOTHED_LOSSES, UNGROUPED_STAGES, smallest_micro_batch
 
 MAX_LENGTH = 2048
-TRAINABLE_LAYERS = 2
 SEQUENCES_PER_UPDATE = 8
 SHARD_BYTES = 5 * 2**30
 
@@ -55,18 +67,20 @@ def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None)
     Left unset are only: the hub's default revision, the tokenizer's own template, a format that the rows tell, all
     rows of a source, the output in the run directory, memory as estimated, and GPUs the scheduler chooses.
     """
-    stage = _stage(training.stage or Sft())
-    method = _method(training.method or Lora(), model)
+    stage = _stage(training.stage or Sft(), training.data.max_length or _longest(model))
+    method = method_defaults.method(training.method or Lora(), training.compute, device, model)
     batch = _batch(training.batch, stage, training.resources)
     base = _model(training.model, method, device, model)
+    data = _data(training.data, stage, method, model)
+    compute = _compute(training.compute, stage, method, device, base.attention, model)
     return replace(
         training,
         model=base,
-        data=_data(training.data, stage, model),
-        optimizer=_optimizer(training.optimizer, stage, method),
-        schedule=_schedule(training.schedule),
-        batch=batch,
-        compute=_compute(training.compute, device, base.attention, model),
+        data=data,
+        optimizer=method_defaults.optimizer(training.optimizer, stage, method),
+        schedule=method_defaults.schedule(training.schedule),
+        batch=_grouped(batch, stage, data, compute),
+        compute=compute,
         evaluation=_evaluation(training, batch),
         checkpoints=_checkpoints(training),
         output=_output(training, base),
@@ -77,13 +91,6 @@ def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None)
     )
 
 
-def _with(given: R, defaults: R) -> R:
-    """`given` with each field that is unset taken from `defaults`."""
-    names = [name for name in given.__dataclass_fields__ if getattr(given, name) in (None, ())]
-    values: dict[str, Any] = {name: getattr(defaults, name) for name in names}
-    return replace(given, **values)
-
-
 def _model(model: Model, method: Method, device: DeviceKind, info: ModelInfo | None) -> Model:
     # Weights that are trained whole must not lose small updates to a 16-bit format.
     whole = isinstance(method, Full | Freeze)
@@ -92,14 +99,17 @@ def _model(model: Model, method: Method, device: DeviceKind, info: ModelInfo | N
     return _with(model, Model(dtype=dtype, attention=attention))
 
 
-def _data(data: Data, stage: Stage, model: ModelInfo | None) -> Data:
-    longest = min(MAX_LENGTH, model.max_length or MAX_LENGTH) if model else MAX_LENGTH
+def _longest(model: ModelInfo | None) -> int:
+    return min(MAX_LENGTH, model.max_length or MAX_LENGTH) if model else MAX_LENGTH
+
+
+def _data(data: Data, stage: Stage, method: Method, model: ModelInfo | None) -> Data:
     defaults = Data(
         eval_split=0.0,
-        max_length=longest,
-        long_rows=LongRows.TRUNCATE,
+        max_length=_longest(model),
+        long_rows=LongRows.DROP if isinstance(stage, Online) else LongRows.TRUNCATE,
         thinking=None if isinstance(stage, Pretrain) else Thinking.TEMPLATE,
-        packing=isinstance(stage, Pretrain),
+        packing=isinstance(stage, Pretrain) and not isinstance(method, PROMPTS),
         mixing=Mixing.CONCAT,
         strict=False,
     )
@@ -115,7 +125,7 @@ def _sources(sources: tuple[DataSource, ...], eval_split: float | None) -> tuple
     )
 
 
-def _stage(stage: Stage) -> Stage:
+def _stage(stage: Stage, longest: int) -> Stage:
     match stage:
         case Sft():
             return _sft(stage)
@@ -131,12 +141,14 @@ def _stage(stage: Stage) -> Stage:
             return _with(stage, Orpo(beta=0.1))
         case Cpo():
             return _cpo(stage)
+        case Grpo() | Rloo() | Ppo() | Distill():
+            return spelled_out(stage, longest)
 
 
 def _sft(stage: Sft) -> Sft:
     train_on = None if stage.roles else stage.train_on or TrainOn.ASSISTANT
     thinking = None if train_on is TrainOn.ALL else stage.train_on_thinking is not False
-    return replace(stage, train_on=train_on, train_on_thinking=thinking)
+    return replace(stage, train_on=train_on, train_on_thinking=thinking, loss=stage.loss or SftLoss.NLL)
 
 
 def _dpo(stage: Dpo) -> Dpo:
@@ -163,61 +175,36 @@ def _cpo(stage: Cpo) -> Cpo:
     return stage if loss in SMOOTHED_CPO_LOSSES else replace(stage, label_smoothing=None)
 
 
-def _method(method: Method, model: ModelInfo | None) -> Method:
-    match method:
-        case Lora():
-            return _lora(method)
-        case Qlora():
-            lora = replace(_lora(method.lora or Lora()), dora=None)
-            return replace(_with(method, Qlora(quant_type=QuantType.NF4, double_quant=True)), lora=lora)
-        case Full():
-            return method
-        case Freeze():
-            layers = min(TRAINABLE_LAYERS, model.layers or TRAINABLE_LAYERS) if model else TRAINABLE_LAYERS
-            return _with(method, Freeze(trainable_layers=layers))
-
-
-def _lora(lora: Lora) -> Lora:
-    rank = lora.rank or 8
-    return _with(
-        lora,
-        Lora(rank=rank, alpha=2.0 * rank, dropout=0.0, target_modules=(ALL_LINEAR,), rslora=False, dora=False),
-    )
-
-
-def _optimizer(optimizer: Optimizer, stage: Stage, method: Method) -> Optimizer:
-    adapter_or_whole = 1e-4 if isinstance(method, Lora | Qlora) else 1e-5
-    rate = 5e-6 if isinstance(stage, Dpo | Kto | Orpo | Cpo) else adapter_or_whole
-    name = optimizer.name or "adamw_torch_fused"
-    defaults = Optimizer(name=name, learning_rate=rate, weight_decay=0.0, max_grad_norm=1.0)
-    if name in ADAM_OPTIMIZERS:
-        defaults = replace(defaults, beta1=0.9, beta2=0.999, epsilon=1e-8)
-    return _with(optimizer, defaults)
-
-
-def _schedule(schedule: Schedule) -> Schedule:
-    defaults = Schedule(
-        epochs=3.0 if schedule.max_steps is None else None,
-        name="cosine",
-        warmup_ratio=0.03 if schedule.warmup_steps is None else None,
-    )
-    schedule = _with(schedule, defaults)
-    if schedule.name == NO_WARMUP_SCHEDULE:
-        return replace(schedule, warmup_ratio=None, warmup_steps=None)
-    return schedule
-
-
 def _batch(batch: Batch, stage: Stage, resources: Resources) -> Batch:
     micro = batch.micro_batch or smallest_micro_batch(stage)
-    return _with(batch, Batch(micro_batch=micro, global_batch=SEQUENCES_PER_UPDATE * (resources.gpus or 1) * micro))
+    rows = SEQUENCES_PER_UPDATE * (resources.gpus or 1) * micro
+    # An update has all answers to its prompts.
+    rows = math.lcm(rows, generations(stage)) if isinstance(stage, Online) else rows
+    return _with(batch, Batch(micro_batch=micro, global_batch=rows))
 
 
-def _compute(compute: Compute, device: DeviceKind, attention: Attention | None, model: ModelInfo | None) -> Compute:
+def _grouped(batch: Batch, stage: Stage, data: Data, compute: Compute) -> Batch:
+    if data.packing or isinstance(stage, UNGROUPED_STAGES):
+        return batch
+    return _with(batch, Batch(group_by_length=not compute.padding_free and (batch.micro_batch or 1) > 1))
+
+
+def _compute(
+    compute: Compute,
+    stage: Stage,
+    method: Method,
+    device: DeviceKind,
+    attention: Attention | None,
+    model: ModelInfo | None,
+) -> Compute:
     gpu = device is DeviceKind.GPU
     defaults = Compute(
         precision=Dtype.BF16 if gpu else Dtype.FP32,
-        gradient_checkpointing=gpu,
-        padding_free=attention is not Attention.EAGER and not (model and model.needs_padding),
+        gradient_checkpointing=gpu and not isinstance(method, PrefixTuning),
+        padding_free=not isinstance(stage, Online)
+        and not isinstance(method, PROMPTS)
+        and attention is not Attention.EAGER
+        and not (model and model.needs_padding),
     )
     return _with(compute, defaults)
 
@@ -226,7 +213,7 @@ def _evaluation(training: TrainingSpec, batch: Batch) -> Evaluation:
     evaluation = training.evaluation
     if not evaluates(training):
         return Evaluation(cadence=Cadence.NEVER)
-    metric = evaluation.metric or LOSS
+    metric = evaluation.metric or usual_figure(training.stage)
     defaults = Evaluation(
         cadence=Cadence.EPOCH,
         micro_batch=batch.micro_batch,
@@ -234,7 +221,16 @@ def _evaluation(training: TrainingSpec, batch: Batch) -> Evaluation:
         higher_is_better=figures(training)[metric],
         min_delta=0.0 if evaluation.patience else None,
     )
-    return _with(evaluation, defaults)
+    evaluation = _with(evaluation, defaults)
+    return replace(evaluation, generation=_generation(evaluation.generation)) if evaluation.generation else evaluation
+
+
+def _generation(generation: Generation) -> Generation:
+    temperature = generation.temperature or 0.0
+    defaults = Generation(
+        max_rows=64, max_new_tokens=256, temperature=temperature, top_p=1.0 if temperature else None, samples=3
+    )
+    return _with(generation, defaults)
 
 
 def _checkpoints(training: TrainingSpec) -> Checkpoints:
@@ -251,10 +247,12 @@ def _output(training: TrainingSpec, base: Model) -> Output:
         dtype=base.dtype if whole else None,
         max_shard_bytes=SHARD_BYTES if whole else None,
         ollama=False if output.gguf else None,
+        push=_with(output.push, Push(private=True)) if output.push else None,
     )
-    return _with(output, defaults)
+    return replace(_with(output, defaults), push=defaults.push)
 
 
 def _resources(resources: Resources, device: DeviceKind) -> Resources:
     gpus = 1 if device is DeviceKind.GPU else None
-    return _with(resources, Resources(device=device, gpus=gpus, sharing=Sharing.SHARE))
+    sharding = Sharding.NO_SHARD if (resources.gpus or 1) > 1 else None
+    return _with(resources, Resources(device=device, gpus=gpus, sharing=Sharing.SHARE, sharding=sharding))

@@ -7,23 +7,18 @@ default and limits stand in proto/finetuned/v1/training.proto and job.proto. Not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
 from ftd.datasets import Data
+from ftd.methods import Dtype as Dtype
 from ftd.methods import Method
+from ftd.online import RewardKind
 from ftd.stages import Stage
 from ftd.trackers import Kind, Tracker
 from ftd.weights import Resume, Weights
-
-
-class Dtype(StrEnum):
-    """Number format of weights and arithmetic."""
-
-    FP32 = auto()
-    BF16 = auto()
-    FP16 = auto()
 
 
 class Attention(StrEnum):
@@ -32,6 +27,14 @@ class Attention(StrEnum):
     SDPA = auto()
     EAGER = auto()
     FLASH_ATTENTION_2 = auto()
+
+
+class Decay(StrEnum):
+    """How a learning rate falls."""
+
+    COSINE = auto()
+    LINEAR = auto()
+    SQRT = auto()
 
 
 class Cadence(StrEnum):
@@ -70,6 +73,14 @@ class Sharing(StrEnum):
 
     SHARE = auto()
     EXCLUSIVE = auto()
+
+
+class Sharding(StrEnum):
+    """What several GPUs divide."""
+
+    NO_SHARD = auto()
+    SHARD_GRAD_OP = auto()
+    FULL_SHARD = auto()
 
 
 class DependencyCondition(StrEnum):
@@ -111,6 +122,10 @@ class Optimizer:
     beta2: float | None = None
     epsilon: float | None = None
     max_grad_norm: float | None = None
+    momentum: float | None = None
+    projection_rank: int | None = None
+    projection_interval: int | None = None
+    projection_scale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +137,13 @@ class Schedule:
     name: str | None = None
     warmup_ratio: float | None = None
     warmup_steps: int | None = None
+    min_lr_ratio: float | None = None
+    restarts: int | None = None
+    power: float | None = None
+    decay_ratio: float | None = None
+    decay: Decay | None = None
+    plateau_factor: float | None = None
+    plateau_patience: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +152,7 @@ class Batch:
 
     micro_batch: int | None = None
     global_batch: int | None = None
+    group_by_length: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +161,20 @@ class Compute:
 
     precision: Dtype | None = None
     gradient_checkpointing: bool | None = None
+    neftune_noise_alpha: float | None = None
     padding_free: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Answers that are written in evaluations."""
+
+    max_rows: int | None = None
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    samples: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +188,7 @@ class Evaluation:
     higher_is_better: bool | None = None
     patience: int | None = None
     min_delta: float | None = None
+    generation: Generation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +202,15 @@ class Checkpoints:
 
 
 @dataclass(frozen=True, slots=True)
+class Push:
+    """Where on a model hub an output goes."""
+
+    repository: str | None = None
+    private: bool | None = None
+    token_secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """What is left when the job has succeeded."""
 
@@ -175,6 +221,7 @@ class Output:
     max_shard_bytes: int | None = None
     gguf: tuple[GgufType, ...] = ()
     ollama: bool | None = None
+    push: Push | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +233,16 @@ class Resources:
     memory_bytes: int | None = None
     gpu_uuids: tuple[str, ...] = ()
     sharing: Sharing | None = None
+    sharding: Sharding | None = None
 
 
-def choice_name(choice: Stage | Method | Kind) -> str:
-    """The field of the oneof that holds a stage, method or tracker, as people write it: "sft", "qlora"."""
-    return type(choice).__name__.lower()
+# The members of oneofs.
+Choice = Stage | Method | Kind | RewardKind
+
+
+def choice_name(choice: Choice) -> str:
+    """The field of the oneof that holds it, as people write it: "sft", "qlora", "exact_answer"."""
+    return re.sub(r"(?<=.)(?=[A-Z])", "_", type(choice).__name__).lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from ftd.online import Distill, Grpo, Ppo, Rloo
 from ftd.weights import Weights
+
+
+class SftLoss(StrEnum):
+    """Loss of supervised fine-tuning, named as TRL names it."""
+
+    NLL = auto()
+    DFT = auto()
 
 
 class TrainOn(StrEnum):
@@ -62,6 +70,7 @@ class Sft:
     """Supervised fine-tuning."""
 
     train_on: TrainOn | None = None
+    loss: SftLoss | None = None
     roles: tuple[Role, ...] = ()
     train_on_thinking: bool | None = None
 
@@ -125,4 +134,4 @@ class Cpo:
     gamma: float | None = None
 
 
-Stage = Sft | Pretrain | Dpo | Reward | Kto | Orpo | Cpo
+Stage = Sft | Pretrain | Dpo | Reward | Kto | Orpo | Cpo | Grpo | Rloo | Ppo | Distill

@@ -118,7 +118,8 @@ class Evaluations:
 
     def _named(self, figures: Mapping[str, float]) -> Figures:
         named = {name.removeprefix(_PREFIX): value for name, value in figures.items()}
-        return {name: value for name, value in named.items() if name not in _COUNTED}
+        # None: a reward that had nothing to say of any row.
+        return {name: value for name, value in named.items() if name not in _COUNTED and value is not None}
 
     def _with_perplexity(self, figures: Figures) -> Figures:
         return figures | {"perplexity": _exp(figures["loss"])} if self._of_tokens else figures

@@ -28,6 +28,7 @@ from fttrain.data import templates
 from fttrain.failure import Refused, classify
 from fttrain.machine import on_cpu
 from fttrain.methods import DTYPES
+from fttrain.sharding import is_divided
 from fttrain.origins import portable_name
 
 _ATTENTION = {
@@ -45,20 +46,32 @@ def load_model(bootstrap: trainer_pb2.Bootstrap, quantization: BitsAndBytesConfi
     if scores:
         # Of the head's first weights.
         set_seed(spec.seed)
-    model = _load(bootstrap, spec.model, quantization, scores=scores)
+    model = _load(bootstrap, spec.model, quantization, scores=scores, new_head=scores)
     with _told_as_model_load(spec.model):
         return adapters.merge(model, origins.merged(spec))
 
 
-def load_weights(bootstrap: trainer_pb2.Bootstrap, weights: weights_pb2.Weights, *, scores: bool = False) -> Any:
-    """A model that is not trained: a folder's, or the base of an adapter with that merged. `scores`: a reward model."""
+def load_frozen(
+    bootstrap: trainer_pb2.Bootstrap, field: str, weights: weights_pb2.Weights, *, scores: bool = False
+) -> Any:
+    """A model that is not trained: a folder's, or the base of an adapter with that merged. `scores`: a reward model.
+
+    `field` names it when it is refused: it must know every token of the model that is trained.
+    """
     model = training_pb2.Model()
     model.CopyFrom(bootstrap.spec.model)
     model.path = weights.base_path or weights.path
-    loaded = _load(bootstrap, model, None, scores=scores)
+    loaded = _load(bootstrap, model, None, scores=scores, new_head=bool(weights.base_path))
     with _told_as_model_load(model):
         if weights.base_path:
             loaded = adapters.merge(loaded, origins.chain(Path(weights.path)))
+    theirs, ours = loaded.get_input_embeddings().num_embeddings, len(load_tokenizer(bootstrap))
+    if theirs < ours:
+        raise Refused(
+            event_pb2.FAILURE_CLASS_MODEL_LOAD,
+            f"{field} knows {theirs} tokens, and the tokenizer of the model has {ours}",
+            "give a model with the vocabulary of the one that is trained",
+        )
     return loaded.requires_grad_(False).eval()
 
 
@@ -68,6 +81,7 @@ def _load(
     quantization: BitsAndBytesConfig | None,
     *,
     scores: bool,
+    new_head: bool,
 ) -> Any:
     spec = bootstrap.spec
     with _told_as_model_load(model):
@@ -79,10 +93,11 @@ def _load(
             attn_implementation=_ATTENTION[model.attention],
             quantization_config=quantization,
             use_safetensors=True,
-            device_map={"": "cpu" if on_cpu(spec) else torch.cuda.current_device()},
+            # One that is divided is loaded to the host, and goes to the GPUs in parts.
+            device_map={"": "cpu" if on_cpu(spec) or is_divided(spec) else torch.cuda.current_device()},
             output_loading_info=True,
         )
-    if missing := sorted(key for key in loading["missing_keys"] if not (scores and key.startswith("score."))):
+    if missing := sorted(key for key in loading["missing_keys"] if not (new_head and key.startswith("score."))):
         raise Refused(
             event_pb2.FAILURE_CLASS_MODEL_LOAD,
             f"the weights of {portable_name(model)} lack {len(missing)} tensors of the model, e.g. {missing[0]}",

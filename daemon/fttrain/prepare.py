@@ -11,7 +11,7 @@ from pathlib import Path
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
 from fttrain import origins, rank
-from fttrain.data import cache, templates
+from fttrain.data import cache, remote, templates
 from fttrain.data.asking import STAGES, Asking
 from fttrain.data.dropped import Dropped
 from fttrain.data.masks import Mask
@@ -82,8 +82,8 @@ def prepare(bootstrap: trainer_pb2.Bootstrap, report: Report, *, without_torch: 
     """
     spec, root = bootstrap.spec, Path(bootstrap.prepared_root)
     report.phase(event_pb2.PHASE_READING_DATA)
-    with Dropped(Path(bootstrap.run_directory) / "dropped.jsonl") as dropped:
-        sources = _sources(spec.data, dropped)
+    with _dropped(bootstrap) as dropped, remote.folder_of(root, bootstrap.job_id) as fetched:
+        sources = _sources(bootstrap, dropped, fetched)
         model, template = _model_folder(bootstrap), templates.text(spec.data)
         name = cache.digest(spec, sources, model, template)
         found = cache.find(root, name, sources, dropped.path)
@@ -113,16 +113,17 @@ def show(bootstrap: trainer_pb2.Bootstrap, report: Report, *, without_torch: boo
     """Shows rows as `prepare` would write them, and writes none. Raises Refused as it would."""
     spec, wanted = bootstrap.spec, bootstrap.preview
     report.phase(event_pb2.PHASE_READING_DATA)
-    with Dropped(Path(bootstrap.run_directory) / "dropped.jsonl") as dropped:
-        sources = {source.field: source for source in _sources(spec.data, dropped)}
-    if wanted.source not in sources:
-        raise refused(f"there is no source {wanted.source}", f"name one of {listed(sources)}")
-    source = sources[wanted.source]
-    _settle(source, spec, report)
-    if without_torch:
-        transformers_without_torch()
-    tokens = make_tokens(bootstrap, _model_folder(bootstrap))
-    rows = preview(source, tokens, spec.data, wanted)
+    folder = remote.folder_of(Path(bootstrap.prepared_root), bootstrap.job_id)
+    with _dropped(bootstrap) as dropped, folder as fetched:
+        sources = {source.field: source for source in _sources(bootstrap, dropped, fetched)}
+        if wanted.source not in sources:
+            raise refused(f"there is no source {wanted.source}", f"name one of {listed(sources)}")
+        source = sources[wanted.source]
+        _settle(source, spec, report)
+        if without_torch:
+            transformers_without_torch()
+        tokens = make_tokens(bootstrap, _model_folder(bootstrap))
+        rows = preview(source, tokens, spec.data, wanted)
     return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED, previewed=rows)
 
 
@@ -134,15 +135,22 @@ def make_tokens(bootstrap: trainer_pb2.Bootstrap, model: Path) -> Tokens:
     return Tokens(tokenizer, Renderer(tokenizer, spec.data), Mask.of(spec), Asking.of(spec))
 
 
-def _sources(data: training_pb2.Data, dropped: Dropped) -> list[Source]:
-    """The sources of training, then those of evaluation."""
-    sources: list[Source] = []
+def _dropped(bootstrap: trainer_pb2.Bootstrap) -> Dropped:
+    return Dropped(Path(bootstrap.run_directory) / "dropped.jsonl")
+
+
+def _sources(bootstrap: trainer_pb2.Bootstrap, dropped: Dropped, fetched: Path) -> list[Source]:
+    """The sources of training, then those of evaluation. What lies behind a URL is fetched first."""
+    data, sources = bootstrap.spec.data, list[Source]()
     for split, given in (("train", data.train), ("eval", data.eval)):
         for index, source in enumerate(given):
-            before = sum(len(each.files) for each in sources)
+            field, before = f"data.{split}[{index}]", sum(len(each.files) for each in sources)
             # A spec that an earlier daemon resolved names no files.
             paths = source.files or [source.path]
-            sources.append(Source(source, f"data.{split}[{index}]", before, dropped, paths))
+            if "://" in source.path:
+                folder = fetched / str(before)
+                paths = [str(remote.fetch(source.path, field, folder, bootstrap.fetched_bytes, _until_stopped))]
+            sources.append(Source(source, field, before, dropped, paths))
     return sources
 
 
@@ -172,9 +180,8 @@ def _settle(source: Source, spec: training_pb2.TrainingSpec, report: Report) -> 
 def _check_strict(data: training_pb2.Data, dropped: Dropped) -> None:
     """Raises Refused where the spec bears no bad row and there are some."""
     if data.strict and dropped.bad:
-        first = dropped.shown[0]
         raise refused(
-            f"data.strict: {counted(dropped.bad)} cannot be used, the first is row {first.row}: {first.reason}",
+            f"data.strict: {counted(dropped.bad)} cannot be used, the first is {dropped.first_bad}",
             f"mend the rows, all listed in {dropped.path.name} in the job's run directory, or set data.strict to false",
         )
 

@@ -47,7 +47,7 @@ def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankR
         checkpoints.discard_unused(checkpoints.folder(bootstrap), resume)
     rows = load_rows(bootstrap)
     trainer, stopping = build_trainer(bootstrap, rows, report)
-    output.check(bootstrap.spec, trainer)
+    output.check(bootstrap, trainer)
     if stops.asked:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
@@ -63,8 +63,10 @@ def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankR
 
     report.phase(event_pb2.PHASE_EXPORTING)
     take_best_weights(bootstrap, trainer, report)
+    weights = sharding.whole_weights(bootstrap.spec, trainer)
     if number() == 0:
-        output.write(bootstrap, trainer, rows)
+        output.write(bootstrap, trainer, rows, weights)
+        output.push(bootstrap, report)
     machine.wait_for_all_ranks()
     word = trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
     if early:
@@ -131,6 +133,7 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
     if spec.compute.padding_free:
         leave_out_padding(parts)
     trainer = stage.build(parts)
+    sharding.check(spec, trainer)
     method.settle_dtype(spec, trainer.model)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Sealing(report, bootstrap))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
+import torch
 from datasets import Dataset, load_from_disk
 from google.protobuf import json_format
 from numpy.typing import NDArray
 from pyarrow import compute
+from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import pack_dataset
 
 from finetuned.v1 import data_report_pb2, event_pb2
@@ -23,6 +27,7 @@ _LENGTHS = (
     ("prompt_ids", "rejected_ids"),
     ("chosen_ids",),
     ("rejected_ids",),
+    ("prompt",),
 )
 _ROWS_AT_ONCE = 10_000
 
@@ -32,7 +37,8 @@ class Rows:
     """Training and evaluation rows with the report of the preparation.
 
     Columns are `input_ids` and `labels` (-100: not trained); of pairs `prompt_ids`, `chosen_ids` and `rejected_ids`,
-    for reward without `prompt_ids`, as the prompt stands in both; for kto `prompt_ids`, `completion_ids` and `label`.
+    for reward without `prompt_ids`, as the prompt stands in both; for kto `prompt_ids`, `completion_ids` and `label`;
+    of the stages that write their own answers `prompt` (ids) and `answer` (a text, empty where there is none).
     """
 
     train: Dataset
@@ -70,3 +76,22 @@ def lengths(dataset: Dataset) -> NDArray[numpy.int64]:
         counts = [sum(compute.list_value_length(table[name]).to_numpy() for name in columns) for columns in sums]
         found.append(numpy.max(counts, axis=0).astype(numpy.int64))
     return numpy.concatenate(found)
+
+
+class ByLength(Sampler[int]):
+    """All rows, those of like length in one update. Each epoch draws anew, by the seed and its number."""
+
+    def __init__(self, lengths: NDArray[numpy.int64], batch: int, seed: int) -> None:
+        self._lengths, self._batch, self._seed = lengths.tolist(), batch, seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        chance = torch.Generator().manual_seed(self._seed + self._epoch)
+        return iter(get_length_grouped_indices(self._lengths, self._batch, generator=chance))
+
+    def set_epoch(self, epoch: int) -> None:
+        """A training that is resumed in this epoch has its order."""
+        self._epoch = epoch

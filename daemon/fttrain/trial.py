@@ -61,7 +61,7 @@ def parts(spec: training_pb2.TrainingSpec, ranks: int) -> int:
 
 
 def _tried(spec: training_pb2.TrainingSpec, ranks: int) -> int:
-    """Parts of an update of the trial. Answers to all prompts of an update are written at once, so of those none is left out."""
+    """Parts of an update of the trial: all, where the answers to all its prompts are written at once."""
     whole = parts(spec, ranks)
     return whole if spec.WhichOneof("stage") in STAGES else min(PARTS, whole)
 

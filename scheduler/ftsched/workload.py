@@ -1,14 +1,27 @@
-"""What a training does, as far as memory is concerned, and which parameters of a model it trains. Pure."""
+"""What a training does, as far as memory is concerned. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from ftsched.shapes import Matrix, Reads, Shape
+from ftsched.shapes import Shape
 
-Stage = Literal["sft", "pretrain", "reward", "dpo", "kto", "orpo", "cpo", "simpo", "grpo", "rloo", "ppo"]
-Method = Literal["lora", "qlora", "full", "freeze"]
+Stage = Literal["sft", "pretrain", "reward", "dpo", "kto", "orpo", "cpo", "simpo", "grpo", "rloo", "ppo", "distill"]
+Method = Literal[
+    "lora",
+    "qlora",
+    "full",
+    "freeze",
+    "adalora",
+    "vera",
+    "oft",
+    "boft",
+    "ia3",
+    "prefix_tuning",
+    "prompt_tuning",
+    "p_tuning",
+]
 # How several GPUs share the model. With parameters sharded each GPU gathers a layer when it needs it.
 Sharding = Literal["ddp", "zero1", "zero2", "zero3", "fsdp", "fsdp2"]
 # The head and the loss: TRL's in tiles, all logits at once, liger's fused one, torchtune's in eight chunks.
@@ -19,8 +32,35 @@ PAIRED = frozenset({"reward", "dpo", "orpo", "cpo", "simpo"})
 # Stages that need the model as it was before, unless it is the same with its adapters off.
 REFERENCED = frozenset({"dpo", "kto", "grpo", "rloo", "ppo"})
 # Stages that write their own answers.
-GENERATING = frozenset({"grpo", "rloo", "ppo"})
+GENERATING = frozenset({"grpo", "rloo", "ppo", "distill"})
 AttentionKernel = Literal["flash", "masked", "eager"]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What a method says beyond rank and targets: which modules of which layers it means, and the sizes of its parts."""
+
+    # A pattern of whole paths in place of the targets; names that are no target; numbers of layers, empty for all.
+    pattern: str = ""
+    excluded: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
+    # Ranks that differ, by the end of the path.
+    ranks: tuple[tuple[str, int], ...] = ()
+    bias: str = "none"
+    # Of rotations: the width of a block, whether all blocks are one, the number of factors.
+    block: int = 0
+    shared: bool = False
+    factors: int = 1
+    # Targets whose inputs are scaled, not their outputs.
+    scales_inputs: tuple[str, ...] = ()
+    # Virtual tokens, and the network that makes them.
+    virtual_tokens: int = 0
+    encoder: str = ""
+    encoder_width: int = 0
+    # Of frozen models: modules of the trained layers, all if empty, and modules beyond; whether the first layers are trained.
+    modules: tuple[str, ...] = ()
+    extra_modules: tuple[str, ...] = ()
+    first_layers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +98,9 @@ class Workload:
     quantization: Quantization = "nf4"
     double_quant: bool = True
     trained_layers: int = 0
+    adapter: Adapter = field(default_factory=Adapter)
+    # Rank at which GaLore and APOLLO keep the states of a matrix.
+    projection_rank: int = 128
     sharding: Sharding = "ddp"
     # Parameters, gradients and optimizer states lie in the host's memory; or what the forward pass keeps does.
     offloaded: bool = False
@@ -81,10 +124,14 @@ class Workload:
     # Answers that are written at once, and the longest one; of the stages that write their own.
     generated_rows: int = 0
     completion: int = 0
+    # Tokens that evaluations write after a row's prompt; 0: none.
+    answer_tokens: int = 0
     # A whole model is made of the weights at the end, in the host's memory: bytes of a weight there; 0: none is.
     exported_weight_bytes: int = 0
     # A value head beside the language model's.
     value_head: bool = False
+    # The adapter was trained before: the model as it was is the one with a copy of it.
+    reference_adapter: bool = False
     # Models that are loaded beside this one, as a reward model is.
     other_models_bytes: int = 0
 
@@ -96,7 +143,7 @@ class Workload:
     @property
     def adapts(self) -> bool:
         """Whether adapters are trained beside frozen weights."""
-        return self.method in ("lora", "qlora")
+        return self.method not in ("full", "freeze")
 
     @property
     def trains_norms(self) -> bool:
@@ -167,50 +214,3 @@ class Workload:
         several = (self.rows > 1 or self.packed) and not self.padding_free
         masked = several or 0 < shape.window <= self.sequence
         return "masked" if self.attention == "sdpa" and masked else "flash"
-
-
-def trained_parameters(work: Workload, shape: Shape) -> int:
-    """Number of parameters that are trained."""
-    head = shape.hidden if work.value_head or not work.has_vocabulary_head else 0
-    if work.method == "full":
-        return model_parameters(work, shape) + (head if work.value_head else 0)
-    if work.method == "freeze":
-        return work.trained_layers * shape.per_layer + head
-    return shape.layers * adapter_parameters(work, shape) + work.saved_modules * shape.embedding + head
-
-
-def model_parameters(work: Workload, shape: Shape) -> int:
-    """Parameters of the model without adapters: a reward model has a head of one number for that of the vocabulary."""
-    if work.has_vocabulary_head:
-        return shape.parameters
-    return shape.parameters + shape.hidden - (0 if shape.tied else shape.embedding)
-
-
-def adapter_parameters(work: Workload, shape: Shape) -> int:
-    """Parameters of the adapters of one layer; 0 without adapters."""
-    r, hidden = work.rank, shape.hidden
-    count = sum(r * (each.inputs + each.outputs) + (each.outputs if work.dora else 0) for each in targeted(work, shape))
-    if adapts_experts(work, shape) and shape.experts is not None:
-        width, experts = shape.experts.width, shape.experts.count
-        count += experts * (2 * r * (hidden + 2 * width) + r * (width + hidden)) + r * (hidden + experts)
-    return count
-
-
-def targeted(work: Workload, shape: Shape) -> tuple[Matrix, ...]:
-    """The matrices that have an adapter."""
-    if not work.adapts:
-        return ()
-    if "all-linear" in work.targets:
-        return shape.matrices
-    return tuple(each for each in shape.matrices if any(each.called(target) for target in work.targets))
-
-
-def adapts_experts(work: Workload, shape: Shape) -> bool:
-    """Whether the fused experts have adapters."""
-    return work.adapts and "all-linear" in work.targets and shape.experts is not None and shape.experts.adapted
-
-
-def adapts_attention_only(work: Workload, shape: Shape) -> bool:
-    """Whether all adapters sit on the attention."""
-    attention = (Reads.ATTENTION_INPUT, Reads.ATTENTION_OUTPUT)
-    return all(each.reads in attention for each in targeted(work, shape)) and not adapts_experts(work, shape)

@@ -40,6 +40,9 @@ def rows(smol_nano: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "texts": training.prepare(folder / "texts", _ended_with_the_turn(training.preference_rows(tokenizer))),
         "reward": training.prepare(folder / "reward", training.whole_rows(tokenizer)),
         "kto": training.prepare(folder / "kto", training.labelled_rows(tokenizer)),
+        "prompts": training.prepare(
+            folder / "prompts", training.prompt_rows(tokenizer), training.prompt_rows(tokenizer)[:3]
+        ),
     }
 
 

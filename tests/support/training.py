@@ -38,7 +38,7 @@ data { max_length: 128 long_rows: LONG_ROWS_TRUNCATE packing: false }
 optimizer { name: "adamw_torch" learning_rate: 5e-3 weight_decay: 0 beta1: 0.9 beta2: 0.999 epsilon: 1e-8 }
 optimizer { max_grad_norm: 1 }
 schedule { max_steps: 8 name: "cosine" warmup_ratio: 0.1 }
-batch { micro_batch: 2 global_batch: 4 }
+batch { micro_batch: 2 global_batch: 4 group_by_length: false }
 compute { precision: DTYPE_FP32 gradient_checkpointing: false padding_free: true }
 evaluation { cadence: CADENCE_NEVER }
 checkpoints { cadence: CADENCE_NEVER keep: 2 }
@@ -56,6 +56,19 @@ STAGES = {
     "orpo": "orpo { beta: 0.1 }",
     "cpo": "cpo { beta: 0.1 loss: CPO_LOSS_SIGMOID label_smoothing: 0 nll_weight: 1 }",
 }
+SAMPLING = "sampling { max_completion_length: 8 temperature: 1 top_p: 1 top_k: 0 repetition_penalty: 1 }"
+ENDED = 'rewards { name: "ended" weight: 1 regex_match { pattern: "[.]" whole: false } }'
+STAGES |= {
+    "grpo": f"grpo {{ {ENDED} {SAMPLING} generations: 4 beta: 0 epsilon: 0.2 epsilon_high: 0.2 iterations: 1 "
+    "loss: GRPO_LOSS_DAPO scale_rewards: REWARD_SCALE_GROUP mask_truncated: false }",
+    "rloo": f"rloo {{ {ENDED} {SAMPLING} generations: 4 beta: 0.05 epsilon: 0.2 epsilon_high: 0.2 iterations: 1 "
+    "mask_truncated: false normalize_advantages: false }",
+}
+STAGES["ppo"] = (
+    f"ppo {{ {ENDED} {SAMPLING} beta: 0.02 epsilon: 0.2 value_epsilon: 0.2 value_weight: 0.1 gamma: 1 "
+    "gae_lambda: 0.95 iterations: 2 }"
+)
+STAGES["distill"] = f"distill {{ {SAMPLING} beta: 1 }}"
 METHODS = {
     "lora": f"lora {{ {LORA} }}",
     "qlora": f"qlora {{ lora {{ {LORA} }} quant_type: QUANT_TYPE_NF4 double_quant: true }}",
@@ -149,6 +162,19 @@ def labelled_rows(tokenizer: Any) -> list[dict[str, Any]]:
     ]
 
 
+def prompt_rows(tokenizer: Any) -> list[dict[str, Any]]:
+    """The questions, with the answers beside them."""
+    return [
+        {
+            "prompt": tokenizer.apply_chat_template(
+                turn("user", question), add_generation_prompt=True, return_dict=False
+            ),
+            "answer": answer,
+        }
+        for question, answer in QUESTIONS
+    ]
+
+
 def prepare(
     folder: Path, rows: Sequence[dict[str, Any]], evaluation: Sequence[Any] = (), **sets: Sequence[dict[str, Any]]
 ) -> Path:
@@ -201,8 +227,12 @@ def of_kind(events: Iterable[Any], kind: str) -> Iterator[Any]:
 
 def train(message: trainer_pb2.Bootstrap) -> trainer_pb2.RankResult:
     """The body of a rank, in this process, which imports the training stack only once."""
+    import torch
+
     from fttrain.recipe import train
 
+    # As the Bootstrap says to a rank. Two threads on two busy cores would spin for each other.
+    torch.set_num_threads(1)
     with JournalWriter(Path(message.run_directory) / "events.journal") as journal:
         return train(message, Report(journal, message.attempt))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ftd.errors import Violation
 from ftd.limits import broken_limits
 from ftd.spec import DeviceKind, JobSpec
-from ftd.validate import data, evaluation, methods, outputs, running, stages, trackers, weights
+from ftd.validate import data, evaluation, methods, online, outputs, running, sharding, stages, trackers, weights
 
 MOST_DEPENDENCIES = 32
 _RULES = (
@@ -21,7 +21,9 @@ _RULES = (
     *outputs.RULES,
     *data.RULES,
     *stages.RULES,
+    *online.RULES,
     *methods.RULES,
+    *sharding.RULES,
 )
 
 

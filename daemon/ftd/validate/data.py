@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from ftd.datasets import Columns, DataSource, Format
 from ftd.limits import ending
+from ftd.online import Distill, Grpo, Ppo, Rloo
 from ftd.spec import DeviceKind, TrainingSpec, choice_name
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Sft, Stage
 from ftd.validate.problems import Problem, Rule, listed
 
+_PROMPTS = (Format.PROMPT, Format.ALPACA, Format.SHAREGPT, Format.MESSAGES, Format.PROMPT_COMPLETION)
 STAGE_FORMATS: dict[type[Stage], tuple[Format, ...]] = {
     Sft: (Format.ALPACA, Format.SHAREGPT, Format.MESSAGES, Format.PROMPT_COMPLETION, Format.TEXT),
     Pretrain: (Format.TEXT,),
@@ -18,6 +20,10 @@ STAGE_FORMATS: dict[type[Stage], tuple[Format, ...]] = {
     Kto: (Format.KTO,),
     Orpo: (Format.PREFERENCE,),
     Cpo: (Format.PREFERENCE,),
+    Grpo: _PROMPTS,
+    Rloo: _PROMPTS,
+    Ppo: _PROMPTS,
+    Distill: _PROMPTS,
 }
 FORMAT_COLUMNS: dict[Format, tuple[str, ...]] = {
     Format.ALPACA: ("instruction", "input", "output", "system", "history", "tools"),
@@ -38,6 +44,7 @@ FORMAT_COLUMNS: dict[Format, tuple[str, ...]] = {
         "rejected",
         "tools",
     ),
+    Format.PROMPT: ("prompt", "answer", "role", "content", "system", "tools"),
     Format.KTO: (
         "label",
         "prompt",

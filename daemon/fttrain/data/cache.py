@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from finetuned.v1 import data_report_pb2, training_pb2
+from fttrain.data.asking import Asking
 from fttrain.data.dropped import Dropped
 from fttrain.data.readers import kind_of
 from fttrain.data.sources import Source
@@ -42,6 +44,7 @@ def digest(spec: training_pb2.TrainingSpec, sources: list[Source], model: Path, 
         "template": template,
         "stage": spec.WhichOneof("stage"),
         "sft": json_format.MessageToDict(spec.sft),
+        "asking": asdict(asking) if (asking := Asking.of(spec)) else None,
         "data": _settings(spec.data),
         "seed": spec.seed,
     }
@@ -64,7 +67,7 @@ def find(root: Path, name: str, sources: list[Source], dropped: Path) -> data_re
         return None
     files = (file for source in sources for file in source.files)
     for found, file in zip(report.sources, files, strict=True):
-        found.path = str(file.path)
+        found.path = file.report.path
     report.from_cache = True
     return report
 

@@ -25,6 +25,7 @@ class Dropped:
         self.path = path
         # Those that a strict job does not bear.
         self.bad = 0
+        self.first_bad = ""
         # In the order of the sources and their rows, although rows are dropped in two readings.
         self.shown: list[data_report_pb2.DroppedRow] = []
         self._file: TextIO | None = None
@@ -41,7 +42,9 @@ class Dropped:
             self._file = self.path.open("w", encoding="utf-8")
         line = {"source": index, "file": Path(file.path).name, "row": number, "reason": reason}
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self.bad += bad
+        if bad:
+            self.bad += 1
+            self.first_bad = self.first_bad or f"row {number} of {line['file']}: {reason}"
         row = data_report_pb2.DroppedRow(source=index, row=number, reason=reason)
         insort(self.shown, row, key=lambda dropped: (dropped.source, dropped.row))
         del self.shown[SHOWN:]

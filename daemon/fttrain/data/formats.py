@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from finetuned.v1 import training_pb2
-from fttrain.data.forms import Chat, Form, Labelled, Message, Pair, Plain, Tools
+from fttrain.data.forms import Chat, Form, Labelled, Message, Pair, Plain, Prompt, Tools
 from fttrain.data.problems import BadRow, kind, listed, nearest
 from fttrain.data.turns import USUAL, Spelling, chat, checked, conversation, declared, decoded, message, with_system
 
@@ -121,6 +121,14 @@ def _kto(row: Fields) -> Labelled:
     completion = _as_turns(completion)
     checked([*prompt, *completion])
     return Labelled(prompt, completion, label, row.tools())
+
+
+def _asking(row: Fields) -> Prompt:
+    prompt = row.filled("prompt") if isinstance(row.value("prompt"), str) else row.turns("prompt")
+    if isinstance(prompt, list):
+        prompt = with_system(prompt, row.text_or_empty("system"))
+        checked([*prompt, {"role": "assistant", "content": ""}])
+    return Prompt(prompt, row.text_or_empty("answer"), row.tools())
 
 
 def _prompt_and_answer(row: Fields) -> tuple[list[Message] | str, list[Message] | str]:
@@ -251,6 +259,13 @@ LAYOUTS: dict[Format, Layout] = {
     ),
     training_pb2.FORMAT_ALPACA: Layout(
         "alpaca", ("instruction", "output"), ("input", "system", "history", "tools"), _alpaca
+    ),
+    training_pb2.FORMAT_PROMPT: Layout(
+        "prompt",
+        ("prompt",),
+        ("answer", "role", "content", "system", "tools"),
+        _asking,
+        told_where_taken=True,
     ),
     training_pb2.FORMAT_TEXT: Layout("text", ("text",), (), _text),
 }

@@ -1,4 +1,4 @@
-"""The four shapes a row is brought into before it is tokenised, whatever it came in. Nothing here decides anything."""
+"""The five shapes a row is brought into before it is tokenised, whatever it came in. Nothing here decides anything."""
 
 from __future__ import annotations
 
@@ -47,4 +47,13 @@ class Labelled:
     tools: Tools | None = None
 
 
-Form = Chat | Plain | Pair | Labelled
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model answers by itself; beside it the answer that is right, empty where there is none."""
+
+    prompt: list[Message] | str
+    answer: str
+    tools: Tools | None = None
+
+
+Form = Chat | Plain | Pair | Labelled | Prompt

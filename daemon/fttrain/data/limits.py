@@ -17,8 +17,9 @@ class TooLong(BadRow):
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Token counts of a row. Of a pair, `tokens` counts the prompt twice, as the model sees it; of a prompt, the room for
-    an answer is counted with it.
+    """Token counts of a row. Of a pair, `tokens` counts the prompt twice, as the model sees it.
+
+    Of a prompt, the room for an answer is counted with it.
     """
 
     longest: int
@@ -29,12 +30,10 @@ class Measures:
 
 def fitted(row: Row, limit: int, policy: training_pb2.LongRows.ValueType) -> tuple[Row, Measures]:
     """The row as it is trained on, and its measures. Raises BadRow when it is left out."""
+    if isinstance(row, IdPrompt):
+        return _prompt(row, limit)
     length = _longest(row)
     truncated = length > limit
-    if isinstance(row, IdPrompt):
-        if truncated:
-            raise TooLong(f"the prompt has {len(row.prompt)} tokens; {limit - row.room} leave room for the answer")
-        return row, Measures(length, length, row.room, truncated=False)
     if truncated and policy != training_pb2.LONG_ROWS_TRUNCATE:
         raise TooLong(f"the row has {length} tokens; data.max_length is {limit}")
     row = _cut(row, limit) if truncated else row
@@ -47,13 +46,18 @@ def fitted(row: Row, limit: int, policy: training_pb2.LongRows.ValueType) -> tup
     return row, Measures(longest, tokens, trained, truncated)
 
 
-def _longest(row: Row) -> int:
+def _prompt(row: IdPrompt, limit: int) -> tuple[IdPrompt, Measures]:
+    whole = len(row.prompt) + row.room
+    if whole > limit:
+        raise TooLong(f"the prompt has {len(row.prompt)} tokens; {limit - row.room} leave room for the answer")
+    return row, Measures(whole, whole, row.room, truncated=False)
+
+
+def _longest(row: Example | IdPair | IdAnswer) -> int:
     if isinstance(row, Example):
         return len(row.input_ids)
     if isinstance(row, IdAnswer):
         return len(row.prompt_ids) + len(row.completion_ids)
-    if isinstance(row, IdPrompt):
-        return len(row.prompt) + row.room
     return len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids))
 
 

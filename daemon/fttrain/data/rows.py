@@ -11,14 +11,18 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from finetuned.v1 import data_report_pb2
+from fttrain.data.asking import STAGES
 from fttrain.data.limits import Measures
-from fttrain.data.tokens import Example, IdAnswer, IdPair, WholePair
+from fttrain.data.tokens import Example, IdAnswer, IdPair, IdPrompt, WholePair
 
 _SEQUENCE = ("input_ids", "labels")
 _PAIR = ("prompt_ids", "chosen_ids", "rejected_ids")
+_PROMPT = ("prompt", "answer")
 _FLAGS = ("label",)
+_TEXTS = ("answer",)
 COLUMNS = {
     "sft": _SEQUENCE,
     "pretrain": _SEQUENCE,
@@ -27,10 +31,14 @@ COLUMNS = {
     "kto": ("prompt_ids", "completion_ids", "label"),
     "orpo": _PAIR,
     "cpo": _PAIR,
+    **dict.fromkeys(STAGES, _PROMPT),
 }
 # TRL packs what one call of datasets' map sees, by default this many rows.
 _PACKED_TOGETHER = 1000
 _MOST_BINS = 12
+
+
+Written = Example | IdPair | WholePair | IdAnswer | IdPrompt
 
 
 class RowWriter:
@@ -49,10 +57,11 @@ class RowWriter:
         self._lengths = array("i")
         # Of each row that is not seen again: 8 bytes of its digest.
         self.fingerprints = array("Q")
-        kinds = {name: Value("bool") if name in _FLAGS else List(Value("int32")) for name in self._columns}
+        flags, texts = dict.fromkeys(_FLAGS, Value("bool")), dict.fromkeys(_TEXTS, Value("string"))
+        kinds = {name: (flags | texts).get(name, List(Value("int32"))) for name in self._columns}
         self._writer = ArrowWriter(path=str(self._stream), features=Features(kinds))
 
-    def add(self, row: Example | IdPair | WholePair | IdAnswer, measures: Measures, *, again: bool = False) -> None:
+    def add(self, row: Written, measures: Measures, *, again: bool = False) -> None:
         """Adds a row at the end; `again`: the same one as before, which is seen more than once."""
         if not again:
             self.fingerprints.append(_fingerprint(row, self._columns))
@@ -96,12 +105,18 @@ def packed(lengths: Sequence[int], limit: int) -> int:
     )
 
 
-def _fingerprint(row: Example | IdPair | WholePair | IdAnswer, columns: Sequence[str]) -> int:
+def _fingerprint(row: Written, columns: Sequence[str]) -> int:
     digest = hashlib.blake2b(digest_size=8)
     for name in columns:
         value = getattr(row, name)
-        digest.update(array("q", value if isinstance(value, list) else [value]).tobytes() + b"|")
+        digest.update(_bytes(value) + b"|")
     return int.from_bytes(digest.digest())
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    return array("q", value if isinstance(value, list) else [value]).tobytes()
 
 
 def _bins(lengths: Sequence[int], limit: int) -> int:

@@ -73,6 +73,9 @@ class Source:
         self.spec = spec
         self.field = field
         self.files = [File(Path(path), field, index + i, settled=path in spec.files) for i, path in enumerate(paths)]
+        if "://" in spec.path:
+            # Where it was fetched to is nobody's business.
+            self.files[0].report.path = spec.path
         self.where = self.files[0].where if len(self.files) == 1 else f"{field}: {len(self.files)} files"
         self.usable = 0
         self._dropped = dropped

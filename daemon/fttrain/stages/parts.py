@@ -5,6 +5,7 @@ None of the differences is arithmetic: a loss is computed by TRL alone. It must 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from finetuned.v1 import event_pb2, training_pb2
 from fttrain import checkpoints
 from fttrain.callbacks import EvaluationStopped
 from fttrain.evaluation import Evaluations, Figures, sets_of
+from fttrain.generation import Answers
 from fttrain.report import Report
-from fttrain.rows import Rows
+from fttrain.rows import ByLength, Rows, lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Parts:
     rows: Rows
     checkpoints: Path
     report: Report
+    # Loads a model that is not trained: of a field, by its path, its weights; `scores`: as a reward model.
+    frozen: Callable[..., Any]
 
     @property
     def disables_dropout(self) -> bool:
@@ -47,6 +51,8 @@ class Parts:
         return {
             "report": self.report,
             "evaluations": Evaluations(self.spec, sets, self.report),
+            "answers": self._answers(),
+            "sampler": self._sampler(),
             "model": self.model,
             "processing_class": self.tokenizer,
             "train_dataset": taken(self.rows.train),
@@ -55,6 +61,19 @@ class Parts:
             # An adapter that is trained on is on the model already.
             "peft_config": None if isinstance(self.model, PeftModel) else self.adapter,
         }
+
+    def _sampler(self) -> ByLength | None:
+        """The order of the rows, where it goes by their lengths."""
+        if not self.spec.batch.group_by_length:
+            return None
+        return ByLength(lengths(self.rows.train), self.spec.batch.global_batch, self.spec.seed)
+
+    def _answers(self) -> Answers | None:
+        """The answers to evaluation rows, where they are asked for."""
+        if not self.spec.evaluation.HasField("generation"):
+            return None
+        sets = dict(sets_of(self.rows))
+        return Answers(self.spec, sets, self.tokenizer, self.report, self.checkpoints.parent)
 
 
 class Stage(Protocol):
@@ -70,19 +89,38 @@ class Stage(Protocol):
 class Ours:
     """Put before TRL's class in every trainer of ours."""
 
-    def __init__(self, *, report: Report, evaluations: Evaluations, **parts: Any) -> None:
+    def __init__(
+        self,
+        *,
+        report: Report,
+        evaluations: Evaluations,
+        answers: Answers | None,
+        sampler: ByLength | None = None,
+        **parts: Any,
+    ) -> None:
         self._report = report
         self.evaluations = evaluations
+        self._answers = answers
+        self._sampler = sampler
         super().__init__(**parts)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No draft beside the checkpoints: the card is written once, with the output."""
+
+    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
+        """Trains; what the model answers before it has learnt anything is told first."""
+        if self._answers and not resume_from_checkpoint:
+            # A training that is asked to stop meanwhile does so in its first step.
+            with contextlib.suppress(EvaluationStopped):
+                self._answers.before(self)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)  # type: ignore[misc]
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> Figures:
         """Evaluates each set, tells the figures and what follows from them. One that was stopped has none."""
         trainer: Any = self
         logged, started = len(trainer.state.log_history), time.monotonic()
         try:
+            scored, written = self._answers.after(trainer) if self._answers else ({}, [])
             evaluate = super().evaluate  # type: ignore[misc]
             found = {name: evaluate(rows) for name, rows in self.evaluations.sets.items()}
         except EvaluationStopped:
@@ -90,9 +128,14 @@ class Ours:
         finally:
             # The log has one entry for an evaluation, whatever the number of sets.
             del trainer.state.log_history[logged:]
-        figures = self.evaluations.joined(found)
+        figures = self.evaluations.joined(found) | scored
         self.evaluations.tell(trainer.state, trainer.control, figures, time.monotonic() - started)
+        if self._answers:
+            self._answers.keep(trainer, written)
         return figures
+
+    def _get_train_sampler(self, *given: Any) -> Any:
+        return self._sampler or super()._get_train_sampler(*given)  # type: ignore[misc]
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._report.phase(event_pb2.PHASE_SAVING)

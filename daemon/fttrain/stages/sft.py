@@ -6,8 +6,11 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer
 
+from finetuned.v1 import training_pb2
 from fttrain import arguments, losses
 from fttrain.stages.parts import Ours, Parts
+
+_LOSSES = {training_pb2.SFT_LOSS_DFT: "dft"}
 
 
 class Sft:
@@ -19,7 +22,7 @@ class Sft:
         """The trainer, not yet started."""
         spec = parts.spec
         config = arguments.stable(spec, parts.checkpoints) | {
-            "loss_type": "nll",
+            "loss_type": _LOSSES.get(spec.sft.loss, "nll"),
             "packing": spec.data.packing,
             "packing_strategy": "bfd",
             "eval_packing": False,

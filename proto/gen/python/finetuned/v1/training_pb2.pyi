@@ -526,6 +526,32 @@ DEVICE_KIND_GPU: DeviceKind.ValueType  # 1
 DEVICE_KIND_CPU: DeviceKind.ValueType  # 2
 Global___DeviceKind: _TypeAlias = DeviceKind  # noqa: Y015
 
+class _Sharding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ShardingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sharding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SHARDING_UNSPECIFIED: _Sharding.ValueType  # 0
+    SHARDING_NO_SHARD: _Sharding.ValueType  # 1
+    """Rows only: each GPU has the whole model (DDP)."""
+    SHARDING_SHARD_GRAD_OP: _Sharding.ValueType  # 2
+    """Gradients and the optimizer's states too; the parameters are whole from the forward to the backward pass (as ZeRO stage 2)."""
+    SHARDING_FULL_SHARD: _Sharding.ValueType  # 3
+    """The parameters too; a layer is put together when it is needed (as ZeRO stage 3)."""
+
+class Sharding(_Sharding, metaclass=_ShardingEnumTypeWrapper):
+    """What several GPUs divide; named as PyTorch's FSDP names it."""
+
+SHARDING_UNSPECIFIED: Sharding.ValueType  # 0
+SHARDING_NO_SHARD: Sharding.ValueType  # 1
+"""Rows only: each GPU has the whole model (DDP)."""
+SHARDING_SHARD_GRAD_OP: Sharding.ValueType  # 2
+"""Gradients and the optimizer's states too; the parameters are whole from the forward to the backward pass (as ZeRO stage 2)."""
+SHARDING_FULL_SHARD: Sharding.ValueType  # 3
+"""The parameters too; a layer is put together when it is needed (as ZeRO stage 3)."""
+Global___Sharding: _TypeAlias = Sharding  # noqa: Y015
+
 class _Sharing:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -2104,28 +2130,38 @@ class Batch(_message.Message):
 
     MICRO_BATCH_FIELD_NUMBER: _builtins.int
     GLOBAL_BATCH_FIELD_NUMBER: _builtins.int
+    GROUP_BY_LENGTH_FIELD_NUMBER: _builtins.int
     micro_batch: _builtins.int
     """Sequences (for dpo, orpo, cpo and reward: pairs) per device and forward pass. Default: 1, for kto 2. At least that."""
     global_batch: _builtins.int
     """Sequences per update over all devices and accumulation steps. Default: 8 * devices * micro_batch.
     Must be a multiple of micro_batch times the number of devices.
     """
+    group_by_length: _builtins.bool
+    """Rows of like length stand together, so that little is padded; which rows is drawn anew each epoch. Default: true where rows
+    are padded to one length: compute.padding_free is false, micro_batch above 1. Refused with packing, kto, and stages that write answers.
+    """
     def __init__(
         self,
         *,
         micro_batch: _builtins.int | None = ...,
         global_batch: _builtins.int | None = ...,
+        group_by_length: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_global_batch", b"_global_batch", "_micro_batch", b"_micro_batch", "global_batch", b"global_batch", "micro_batch", b"micro_batch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_global_batch", b"_global_batch", "_group_by_length", b"_group_by_length", "_micro_batch", b"_micro_batch", "global_batch", b"global_batch", "group_by_length", b"group_by_length", "micro_batch", b"micro_batch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_global_batch", b"_global_batch", "_micro_batch", b"_micro_batch", "global_batch", b"global_batch", "micro_batch", b"micro_batch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_global_batch", b"_global_batch", "_group_by_length", b"_group_by_length", "_micro_batch", b"_micro_batch", "global_batch", b"global_batch", "group_by_length", b"group_by_length", "micro_batch", b"micro_batch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__global_batch: _TypeAlias = _typing.Literal["global_batch"]  # noqa: Y015
     _WhichOneofArgType__global_batch: _TypeAlias = _typing.Literal["_global_batch", b"_global_batch"]  # noqa: Y015
+    _WhichOneofReturnType__group_by_length: _TypeAlias = _typing.Literal["group_by_length"]  # noqa: Y015
+    _WhichOneofArgType__group_by_length: _TypeAlias = _typing.Literal["_group_by_length", b"_group_by_length"]  # noqa: Y015
     _WhichOneofReturnType__micro_batch: _TypeAlias = _typing.Literal["micro_batch"]  # noqa: Y015
     _WhichOneofArgType__micro_batch: _TypeAlias = _typing.Literal["_micro_batch", b"_micro_batch"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__global_batch) -> _WhichOneofReturnType__global_batch | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__group_by_length) -> _WhichOneofReturnType__group_by_length | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__micro_batch) -> _WhichOneofReturnType__micro_batch | None: ...
 
@@ -2391,6 +2427,7 @@ class Output(_message.Message):
     MAX_SHARD_BYTES_FIELD_NUMBER: _builtins.int
     GGUF_FIELD_NUMBER: _builtins.int
     OLLAMA_FIELD_NUMBER: _builtins.int
+    PUSH_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Absolute path of the folder to create, below an allowed output root. Refused if it exists. Default: `output` in the job's run directory."""
     weights: Global___OutputWeights.ValueType
@@ -2411,6 +2448,12 @@ class Output(_message.Message):
         type that GGUF files are not written of.
         """
 
+    @_builtins.property
+    def push(self) -> Global___Push:
+        """Uploads the finished output to a model hub. What fails there is told and fails nothing: the output stays on the host. Default:
+        unset, it is not. Refused unless the host's configuration allows hub access.
+        """
+
     def __init__(
         self,
         *,
@@ -2421,10 +2464,11 @@ class Output(_message.Message):
         max_shard_bytes: _builtins.int | None = ...,
         gguf: _abc.Iterable[Global___GgufType.ValueType] | None = ...,
         ollama: _builtins.bool | None = ...,
+        push: Global___Push | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dtype", b"_dtype", "_max_shard_bytes", b"_max_shard_bytes", "_merge", b"_merge", "_ollama", b"_ollama", "_path", b"_path", "_weights", b"_weights", "dtype", b"dtype", "max_shard_bytes", b"max_shard_bytes", "merge", b"merge", "ollama", b"ollama", "path", b"path", "weights", b"weights"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dtype", b"_dtype", "_max_shard_bytes", b"_max_shard_bytes", "_merge", b"_merge", "_ollama", b"_ollama", "_path", b"_path", "_weights", b"_weights", "dtype", b"dtype", "max_shard_bytes", b"max_shard_bytes", "merge", b"merge", "ollama", b"ollama", "path", b"path", "push", b"push", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dtype", b"_dtype", "_max_shard_bytes", b"_max_shard_bytes", "_merge", b"_merge", "_ollama", b"_ollama", "_path", b"_path", "_weights", b"_weights", "dtype", b"dtype", "gguf", b"gguf", "max_shard_bytes", b"max_shard_bytes", "merge", b"merge", "ollama", b"ollama", "path", b"path", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dtype", b"_dtype", "_max_shard_bytes", b"_max_shard_bytes", "_merge", b"_merge", "_ollama", b"_ollama", "_path", b"_path", "_weights", b"_weights", "dtype", b"dtype", "gguf", b"gguf", "max_shard_bytes", b"max_shard_bytes", "merge", b"merge", "ollama", b"ollama", "path", b"path", "push", b"push", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dtype: _TypeAlias = _typing.Literal["dtype"]  # noqa: Y015
     _WhichOneofArgType__dtype: _TypeAlias = _typing.Literal["_dtype", b"_dtype"]  # noqa: Y015
@@ -2454,6 +2498,47 @@ class Output(_message.Message):
 Global___Output: _TypeAlias = Output  # noqa: Y015
 
 @_typing.final
+class Push(_message.Message):
+    """Where on a model hub an output goes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPOSITORY_FIELD_NUMBER: _builtins.int
+    PRIVATE_FIELD_NUMBER: _builtins.int
+    TOKEN_SECRET_FIELD_NUMBER: _builtins.int
+    repository: _builtins.str
+    """Repository, "owner/name"; made if there is none. Required."""
+    private: _builtins.bool
+    """Whether a repository that is made is private. Default: true."""
+    token_secret: _builtins.str
+    """Name of the host's secret that holds the hub's token. Required."""
+    def __init__(
+        self,
+        *,
+        repository: _builtins.str | None = ...,
+        private: _builtins.bool | None = ...,
+        token_secret: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_private", b"_private", "_repository", b"_repository", "_token_secret", b"_token_secret", "private", b"private", "repository", b"repository", "token_secret", b"token_secret"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_private", b"_private", "_repository", b"_repository", "_token_secret", b"_token_secret", "private", b"private", "repository", b"repository", "token_secret", b"token_secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__private: _TypeAlias = _typing.Literal["private"]  # noqa: Y015
+    _WhichOneofArgType__private: _TypeAlias = _typing.Literal["_private", b"_private"]  # noqa: Y015
+    _WhichOneofReturnType__repository: _TypeAlias = _typing.Literal["repository"]  # noqa: Y015
+    _WhichOneofArgType__repository: _TypeAlias = _typing.Literal["_repository", b"_repository"]  # noqa: Y015
+    _WhichOneofReturnType__token_secret: _TypeAlias = _typing.Literal["token_secret"]  # noqa: Y015
+    _WhichOneofArgType__token_secret: _TypeAlias = _typing.Literal["_token_secret", b"_token_secret"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__private) -> _WhichOneofReturnType__private | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repository) -> _WhichOneofReturnType__repository | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token_secret) -> _WhichOneofReturnType__token_secret | None: ...
+
+Global___Push: _TypeAlias = Push  # noqa: Y015
+
+@_typing.final
 class Resources(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2462,6 +2547,7 @@ class Resources(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     GPU_UUIDS_FIELD_NUMBER: _builtins.int
     SHARING_FIELD_NUMBER: _builtins.int
+    SHARDING_FIELD_NUMBER: _builtins.int
     device: Global___DeviceKind.ValueType
     """Default ("auto"): gpu if the host has one, else cpu."""
     gpus: _builtins.int
@@ -2470,6 +2556,11 @@ class Resources(_message.Message):
     """Memory to reserve per device, in bytes. Default: the estimate. Over 0."""
     sharing: Global___Sharing.ValueType
     """Whether other jobs may be on its devices. Default: share, where the host's configuration does."""
+    sharding: Global___Sharding.ValueType
+    """What several GPUs divide among them, by PyTorch's FSDP2. Default: no_shard. The others are refused with one GPU, on the CPU, for
+    qlora, with output.merge, evaluation.generation and the stages that write their own answers, and with optimizers other than
+    adamw_torch_fused, adamw_torch and sgd.
+    """
     @_builtins.property
     def gpu_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """UUIDs of GPUs to run on; as many as `gpus`. Default: the scheduler chooses."""
@@ -2482,10 +2573,11 @@ class Resources(_message.Message):
         memory_bytes: _builtins.int | None = ...,
         gpu_uuids: _abc.Iterable[_builtins.str] | None = ...,
         sharing: Global___Sharing.ValueType | None = ...,
+        sharding: Global___Sharding.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_gpus", b"_gpus", "_memory_bytes", b"_memory_bytes", "_sharing", b"_sharing", "device", b"device", "gpus", b"gpus", "memory_bytes", b"memory_bytes", "sharing", b"sharing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_gpus", b"_gpus", "_memory_bytes", b"_memory_bytes", "_sharding", b"_sharding", "_sharing", b"_sharing", "device", b"device", "gpus", b"gpus", "memory_bytes", b"memory_bytes", "sharding", b"sharding", "sharing", b"sharing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_gpus", b"_gpus", "_memory_bytes", b"_memory_bytes", "_sharing", b"_sharing", "device", b"device", "gpu_uuids", b"gpu_uuids", "gpus", b"gpus", "memory_bytes", b"memory_bytes", "sharing", b"sharing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_device", b"_device", "_gpus", b"_gpus", "_memory_bytes", b"_memory_bytes", "_sharding", b"_sharding", "_sharing", b"_sharing", "device", b"device", "gpu_uuids", b"gpu_uuids", "gpus", b"gpus", "memory_bytes", b"memory_bytes", "sharding", b"sharding", "sharing", b"sharing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__device: _TypeAlias = _typing.Literal["device"]  # noqa: Y015
     _WhichOneofArgType__device: _TypeAlias = _typing.Literal["_device", b"_device"]  # noqa: Y015
@@ -2493,6 +2585,8 @@ class Resources(_message.Message):
     _WhichOneofArgType__gpus: _TypeAlias = _typing.Literal["_gpus", b"_gpus"]  # noqa: Y015
     _WhichOneofReturnType__memory_bytes: _TypeAlias = _typing.Literal["memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_bytes: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__sharding: _TypeAlias = _typing.Literal["sharding"]  # noqa: Y015
+    _WhichOneofArgType__sharding: _TypeAlias = _typing.Literal["_sharding", b"_sharding"]  # noqa: Y015
     _WhichOneofReturnType__sharing: _TypeAlias = _typing.Literal["sharing"]  # noqa: Y015
     _WhichOneofArgType__sharing: _TypeAlias = _typing.Literal["_sharing", b"_sharing"]  # noqa: Y015
     @_typing.overload
@@ -2501,6 +2595,8 @@ class Resources(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gpus) -> _WhichOneofReturnType__gpus | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sharding) -> _WhichOneofReturnType__sharding | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sharing) -> _WhichOneofReturnType__sharing | None: ...
 

@@ -85,7 +85,9 @@ class Bootstrap(_message.Message):
     OUTPUT_PATH_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
     HOST_CAP_BYTES_FIELD_NUMBER: _builtins.int
+    FETCHED_BYTES_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
+    HUB_TOKEN_PATH_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of this contract: 1."""
@@ -119,6 +121,10 @@ class Bootstrap(_message.Message):
     """A trial: a few steps on the longest rows and one evaluation batch, nothing kept."""
     host_cap_bytes: _builtins.int
     """Hard cap on the host memory of the attempt's processes together, in bytes; 0: none."""
+    fetched_bytes: _builtins.int
+    """The largest file of rows that is fetched from a URL."""
+    hub_token_path: _builtins.str
+    """Absolute path of the secret with the hub's token, where the output is pushed; its value is never part of a message."""
     @_builtins.property
     def spec(self) -> _training_pb2.TrainingSpec:
         """Every field that applies is set."""
@@ -168,12 +174,14 @@ class Bootstrap(_message.Message):
         output_path: _builtins.str = ...,
         probe: _builtins.bool = ...,
         host_cap_bytes: _builtins.int = ...,
+        fetched_bytes: _builtins.int = ...,
         lineage: _weights_pb2.Lineage | None = ...,
+        hub_token_path: _builtins.str = ...,
         preview: Global___Preview | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lineage", b"lineage", "preview", b"preview", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_hub", b"allow_hub", "allow_remote_code", b"allow_remote_code", "attempt", b"attempt", "daemon_version", b"daemon_version", "device_ids", b"device_ids", "environment", b"environment", "host_cap_bytes", b"host_cap_bytes", "job_id", b"job_id", "job_name", b"job_name", "kill_grace_seconds", b"kill_grace_seconds", "lineage", b"lineage", "memory_cap_bytes", b"memory_cap_bytes", "output_path", b"output_path", "prepared_directory", b"prepared_directory", "prepared_root", b"prepared_root", "preview", b"preview", "probe", b"probe", "protocol", b"protocol", "rank_command", b"rank_command", "resume_from", b"resume_from", "run_directory", b"run_directory", "spec", b"spec", "stop_grace_seconds", b"stop_grace_seconds", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_hub", b"allow_hub", "allow_remote_code", b"allow_remote_code", "attempt", b"attempt", "daemon_version", b"daemon_version", "device_ids", b"device_ids", "environment", b"environment", "fetched_bytes", b"fetched_bytes", "host_cap_bytes", b"host_cap_bytes", "hub_token_path", b"hub_token_path", "job_id", b"job_id", "job_name", b"job_name", "kill_grace_seconds", b"kill_grace_seconds", "lineage", b"lineage", "memory_cap_bytes", b"memory_cap_bytes", "output_path", b"output_path", "prepared_directory", b"prepared_directory", "prepared_root", b"prepared_root", "preview", b"preview", "probe", b"probe", "protocol", b"protocol", "rank_command", b"rank_command", "resume_from", b"resume_from", "run_directory", b"run_directory", "spec", b"spec", "stop_grace_seconds", b"stop_grace_seconds", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
