@@ -21,6 +21,7 @@ from ftd.moves import Ended
 from ftd.process import MARK, Identity
 from ftd.records import DataReport, Failure, Outcome
 from ftd.rundir import RunDirectory
+from ftd.spec import TrainingSpec
 from ftd.weights import Lineage
 from ftd.wire import from_proto, to_proto
 
@@ -56,6 +57,9 @@ class LaunchSettings:
     # 0: the libraries' own default.
     threads: int
     daemon_version: str
+    # Folder of the host's secrets.
+    secrets: Path | None = None
+    fetched_bytes: int = 0
     # Of a look at data: the preparation shows these rows and writes none.
     preview: Preview | None = None
 
@@ -111,6 +115,7 @@ def build(
         device_ids=["" if device == "cpu" else device for device in devices],
         memory_cap_bytes=bounds.device_bytes,
         host_cap_bytes=bounds.host_bytes,
+        fetched_bytes=settings.fetched_bytes,
         prepared_root=str(settings.prepared_root),
         prepared_directory=job.prepared_directory,
         resume_from=run.latest_checkpoint() if attempt and not probe else "",
@@ -124,8 +129,16 @@ def build(
         output_path=job.output_path or str(run.output_path),
         probe=probe,
         preview=to_proto(settings.preview, trainer_pb2.Preview) if settings.preview else None,
+        hub_token_path=_hub_token_path(job.resolved, settings),
         lineage=to_proto(job.lineage, weights_pb2.Lineage) if job.lineage else None,
     )
+
+
+def _hub_token_path(training: TrainingSpec, settings: LaunchSettings) -> str:
+    push = training.output.push
+    if push is None or not push.token_secret or settings.secrets is None:
+        return ""
+    return str(settings.secrets / push.token_secret)
 
 
 def environment(job_id: str, attempt: int, run: RunDirectory, settings: LaunchSettings) -> dict[str, str]:
