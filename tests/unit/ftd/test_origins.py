@@ -13,7 +13,7 @@ from tests.support.jobs import fake_job
 from ftd.admission import joined
 from ftd.draft import new_id
 from ftd.job import Job
-from ftd.methods import Freeze, Full, Lora, Qlora
+from ftd.methods import Freeze, Full, Lora, PromptTuning, Qlora
 from ftd.origins import (
     FITS,
     Kind,
@@ -27,7 +27,7 @@ from ftd.origins import (
     take,
 )
 from ftd.records import JobState
-from ftd.spec import Dependency, DependencyCondition, Model, Optimizer, TrainingSpec
+from ftd.spec import Dependency, DependencyCondition, Model, Optimizer, Output, TrainingSpec
 from ftd.stages import Dpo, Reward, Sft
 from ftd.weights import Resume, Weights
 
@@ -113,6 +113,13 @@ MISFITS = [
     ("model.from_job", {}, {"method": Qlora()}, "accepted with qlora is a model"),
     ("model.adapters[0].from_job", {"method": Full()}, {}, "whose output is a model; accepted is an adapter"),
     ("lora.continue_from.from_job", {}, {"stage": Reward()}, "whose output is an adapter; accepted is a reward model"),
+    ("model.from_job", {"method": PromptTuning()}, {}, "is of prompt_tuning, which cannot be merged into a model"),
+    (
+        "lora.continue_from.from_job",
+        {"output": Output(merge=True)},
+        {},
+        "whose output is a model; accepted is an adapt",
+    ),
     ("dpo.reference.from_job", {"model": Model(hub_id="a/b")}, {}, "whose base model is on a hub"),
     ("model.from_job", {"state": JobState.FAILED}, {}, "which has failed and left no output; retry that one first"),
     ("model.from_job", {"state": JobState.CANCELLED}, {}, "which has been cancelled and left no output"),
@@ -141,6 +148,7 @@ def test_kinds_of_outputs() -> None:
     assert output_kind(TrainingSpec(stage=Reward(), method=Lora())) is Kind.REWARD_MODEL
     assert output_kind(TrainingSpec(stage=Sft(), method=Qlora())) is Kind.ADAPTER
     assert output_kind(TrainingSpec(stage=Sft(), method=Freeze())) is Kind.MODEL
+    assert output_kind(TrainingSpec(stage=Sft(), method=Lora(), output=Output(merge=True))) is Kind.MODEL
 
 
 def test_an_adapter_keeps_its_shape_and_the_spec_may_only_repeat_it() -> None:
