@@ -33,6 +33,16 @@ _INTEGERS = {
 }
 
 
+def is_path(name: str) -> bool:
+    """Whether a text in the field of this name is a path on the daemon's host."""
+    return name in ("path", "dataset_info") or name.endswith("_path")
+
+
+def absolute(path: str, base: Path) -> str:
+    """The path from its root on, a relative one from `base`; a URL stays as it is."""
+    return path if "://" in path else str(base / Path(path).expanduser())
+
+
 class Filler:
     """Fills messages from mappings.
 
@@ -161,8 +171,7 @@ class Filler:
             return self._enum(field, value, path, line)
         if kind == FieldDescriptor.CPPTYPE_STRING:
             text = self._text(value, path, line)
-            is_path = field.name == "path" or field.name.endswith("_path")
-            return str(self._base / Path(text).expanduser()) if text and is_path else text
+            return absolute(text, self._base) if text and is_path(field.name) else text
         if kind == FieldDescriptor.CPPTYPE_BOOL:
             if isinstance(value, bool):
                 return value

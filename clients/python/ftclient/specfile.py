@@ -18,7 +18,7 @@ from typing import Any
 from finetuned.v1.job_pb2 import JobSpec
 from finetuned.v1.training_pb2 import TrainingSpec
 from ftclient.errors import Problem, SpecFileError
-from ftclient.fields import Filler, line_of, paths
+from ftclient.fields import Filler, absolute, is_path, line_of, paths
 
 _JOB_FIELDS = {name for name in JobSpec.DESCRIPTOR.fields_by_name if name != "training"}
 _KNOWN = (
@@ -160,14 +160,14 @@ def _override(values: dict[str, Any], override: str) -> None:
     for part, following in pairwise(parts):
         node = _step(node, part, [] if following.isdigit() else {})
     if isinstance(value, str) and _is_path(parts):
-        value = str(Path(value).expanduser().absolute())
+        value = absolute(value, Path.cwd())
     _put(node, parts[-1], value)
 
 
 def _is_path(parts: list[str]) -> bool:
     """Whether a text there is a path: by its name, or because an item of the list may be given by its path alone."""
     of_list = re.sub(r"\.\d+$", "", ".".join(parts))
-    return parts[-1] == "path" or parts[-1].endswith("_path") or f"{of_list}[0].path" in _KNOWN
+    return is_path(parts[-1]) or f"{of_list}[0].path" in _KNOWN
 
 
 def _step(node: Any, part: str, empty: Any) -> Any:

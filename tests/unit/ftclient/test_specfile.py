@@ -146,7 +146,10 @@ def test_data_without_a_list() -> None:
         "2|data.train|expected a list (each item begins with `- `), got a mapping"
     ]
     assert problems("data:\n  train:\n    - 5\n") == [
-        "3|data.train[0]|expected a mapping with path, format, columns, weight or max_samples, got 5"
+        (
+            "3|data.train[0]|expected a mapping with path, format, columns, weight, max_samples, name, dataset_info, "
+            "num_samples, shuffle, eval_split, files or speakers, got 5"
+        )
     ]
 
 
@@ -160,6 +163,15 @@ def test_a_text_in_a_list_is_its_first_field(tmp_path: Path, monkeypatch: pytest
     overridden = read(text, ["data.train.1=c.jsonl", "data.eval=d.jsonl"], base=Path("/elsewhere")).spec.training.data
     assert overridden.train[1].path == f"{tmp_path}/c.jsonl"
     assert overridden.eval[0].path == f"{tmp_path}/d.jsonl"
+
+
+def test_a_url_and_a_dataset_info_are_places_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "data: {train: [s3://bucket/a.jsonl, {dataset_info: info.json, name: a}, 'sets/*.csv']}\n"
+    monkeypatch.chdir(tmp_path)
+    spec = read(text, ["data.eval=https://host/b.csv"], base=tmp_path).spec.training.data
+    assert [source.path for source in spec.train] == ["s3://bucket/a.jsonl", "", f"{tmp_path}/sets/*.csv"]
+    assert spec.train[1].dataset_info == f"{tmp_path}/info.json"
+    assert spec.eval[0].path == "https://host/b.csv"
 
 
 def test_times() -> None:
