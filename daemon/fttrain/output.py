@@ -14,12 +14,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
-from fttrain import card, manifest, origins, trainer_log
-from fttrain.export import gguf, merge, modelfile
+from fttrain import card, generation, manifest, origins, trainer_log
+from fttrain.export import gguf, hub, merge, modelfile
 from fttrain.failure import Refused
 from fttrain.files import sync_folder
 from fttrain.methods import DTYPES
 from fttrain.origins import portable_name
+from fttrain.report import Report
 from fttrain.rows import Rows
 
 # Where the adapter is in an output that it is merged into.
@@ -47,10 +48,20 @@ def write(bootstrap: trainer_pb2.Bootstrap, trainer: Any, rows: Rows) -> None:
     sync_folder(target.parent)
 
 
-def check(spec: training_pb2.TrainingSpec, trainer: Any) -> None:
+def check(bootstrap: trainer_pb2.Bootstrap, trainer: Any) -> None:
     """Raises Refused, before anything is trained, if the output cannot be written as it is asked for."""
-    if spec.output.gguf:
+    output = bootstrap.spec.output
+    if output.gguf:
         gguf.check(trainer.accelerator.unwrap_model(trainer.model).config, trainer.processing_class)
+    if output.HasField("push"):
+        hub.check(output.push, bootstrap.hub_token_path)
+
+
+def push(bootstrap: trainer_pb2.Bootstrap, report: Report) -> None:
+    """Uploads the output where it is asked for, and tells what came of it."""
+    output = bootstrap.spec.output
+    if output.HasField("push"):
+        report.notice(hub.push(Path(bootstrap.output_path), output.push, bootstrap.hub_token_path))
 
 
 def _save(bootstrap: trainer_pb2.Bootstrap, trainer: Any, folder: Path) -> None:
@@ -85,10 +96,10 @@ def _export(output: training_pb2.Output, name: str, config: Any, tokenizer: Any,
 
 def _save_course(bootstrap: trainer_pb2.Bootstrap, state: Any, folder: Path) -> None:
     """How the training went, in the files that other tools read."""
-    log = Path(bootstrap.run_directory) / trainer_log.NAME
-    # A run that an older version began has none.
-    if log.exists():
-        shutil.copyfile(log, folder / log.name)
+    # A run that an older version began has no log, and not every run has answers.
+    for name in (trainer_log.NAME, generation.NAME):
+        if (found := Path(bootstrap.run_directory) / name).exists():
+            shutil.copyfile(found, folder / name)
     if state.best_model_checkpoint:
         state.best_model_checkpoint = Path(state.best_model_checkpoint).name
     state.save_to_json(str(folder / TRAINER_STATE_NAME))

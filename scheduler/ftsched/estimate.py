@@ -174,7 +174,13 @@ def _moments(work: Workload, shape: Shape, saved: Activations) -> list[tuple[str
     if work.exported_weight_bytes and work.device == "cpu":
         moments.append(("export", {**kept, "exported model": shape.parameters * work.exported_weight_bytes}))
     if work.generated_rows:
-        moments.append(("generation", {**kept, **gathered, **_generation(work, shape)}))
+        prompt = max(1, work.sequence - work.completion)
+        written = _generation(work, shape, work.generated_rows, prompt, work.sequence)
+        moments.append(("generation", {**kept, **gathered, **written}))
+    if work.answer_tokens:
+        longest = work.sequence + work.answer_tokens
+        written = _generation(work, shape, work.eval_micro_batch, work.sequence, longest)
+        moments.append(("evaluation", {**kept, **gathered, **written}))
     return moments
 
 
@@ -226,13 +232,15 @@ def _forward(work: Workload, shape: Shape, micro_batch: int) -> Parts:
     return {"one layer": layer} if layer > head else {"loss and head": head}
 
 
-def _generation(work: Workload, shape: Shape) -> Parts:
-    """Answers being written: keys and values of all tokens, the prompts' forward pass, the last logits."""
-    rows, c = work.generated_rows, work.compute_bytes
-    prompt = max(1, work.sequence - work.completion)
+def _generation(work: Workload, shape: Shape, rows: int, prompt: int, longest: int) -> Parts:
+    """Answers being written: keys and values of all tokens, the prompts' forward pass, the last logits.
+
+    `prompt` and `longest` are tokens of a row's prompt, and of prompt and answer.
+    """
+    c = work.compute_bytes
     inner = shape.experts.active * shape.experts.width if shape.experts else shape.intermediate
     return {
-        "keys and values": rows * work.sequence * shape.layers * 2 * shape.group * c,
+        "keys and values": rows * longest * shape.layers * 2 * shape.group * c,
         "one layer": rows * prompt * (6 * shape.hidden + 3 * c * inner),
         # The last logits as they are, in fp32, and sorted to be drawn from.
         "loss and head": rows * shape.vocabulary * (c + 3 * 4),

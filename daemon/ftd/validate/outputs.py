@@ -37,4 +37,14 @@ def _output(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
         yield "output.ollama", "is on, but there is no GGUF file to load; accepted with output.gguf"
 
 
-RULES: tuple[Rule, ...] = (_output,)
+def _push(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    push = training.output.push
+    if push is None:
+        return
+    if push.repository is None:
+        yield "output.push.repository", "is missing; accepted is a repository's name, owner/name"
+    if push.token_secret is None:
+        yield "output.push.token_secret", "is missing; accepted is the name of the host's secret with the hub's token"
+
+
+RULES: tuple[Rule, ...] = (_output, _push)

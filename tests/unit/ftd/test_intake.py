@@ -25,6 +25,7 @@ from ftd.spec import (
     JobSpec,
     Model,
     Output,
+    Push,
     Resources,
     Sharing,
     TrainingSpec,
@@ -334,3 +335,11 @@ def test_no_gguf_file_of_a_type_that_none_is_written_of(host: Host) -> None:
         "is given, but no GGUF files are written of models of type gemma2; accepted with llama, mistral, qwen2, qwen3"
     )
     assert host.refusals(spec) == {"training.output.gguf": text}
+
+
+def test_an_output_is_pushed_only_where_the_host_uses_a_hub(host: Host) -> None:
+    spec = host.spec(output=Output(push=Push(repository="a/b", token_secret="hub")))  # noqa: S106 - its name
+    text = "is given, but this host does not use a hub; leave it out"
+    assert host.refusals(spec) == {"training.output.push": text}
+    accepted = host.intake(allow_hub=True).accept(spec, (CPU,)).resolved.output.push
+    assert accepted == Push(repository="a/b", private=True, token_secret="hub")  # noqa: S106

@@ -18,6 +18,7 @@ from ftd.spec import (
     DeviceKind,
     Dtype,
     Evaluation,
+    Generation,
     GgufType,
     Model,
     Optimizer,
@@ -26,6 +27,7 @@ from ftd.spec import (
     TrainingSpec,
 )
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward
+from ftd.weights import Weights
 from ftsched.shapes import NotAModel, shape_of
 
 LLAMA = {
@@ -101,6 +103,23 @@ def test_padding_and_packing_cost_the_fast_attention() -> None:
     assert reserve(**slow, data=packed, model=flash) == reserve(**slow, model=flash)
 
 
+def test_what_a_preference_compares_with_is_counted_once() -> None:
+    def terms(beside: int, **more: object) -> dict[str, int]:
+        found = estimate(resolved(stage=Dpo(**more.pop("dpo", {})), **more), LLAMA, 2048, beside=beside)  # type: ignore[arg-type]
+        return {term.name: term.bytes for term in found.terms}
+
+    given = Weights(path="/reference")
+    new, old = terms(0, method=Lora(rank=64)), terms(0, method=Lora(rank=64, continue_from=Weights(path="/a")))
+    assert "reference adapter" not in new
+    assert old["reference adapter"] == old["adapters"] == new["adapters"]
+    other = terms(8 * 10**9, method=Lora(continue_from=Weights(path="/a")), dpo={"reference": given})
+    assert other["other models"] == 16 * 10**9
+    assert "reference adapter" not in other
+    whole = terms(8 * 10**9, method=Full(), dpo={"reference": given})
+    assert whole["reference model"] > 0
+    assert "other models" not in whole
+
+
 def test_a_cpu_computes_in_fp32() -> None:
     small = {**LLAMA, "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "vocab_size": 49152}
     on_cpu = estimate(resolved(DeviceKind.CPU), small, 256)
@@ -158,3 +177,13 @@ def test_on_a_cpu_the_making_of_a_whole_model_may_have_the_peak() -> None:
     found = estimate(resolved(DeviceKind.CPU, method=Qlora(), output=Output(merge=True)), LLAMA, 2048)
     assert found.peak_moment == "export"
     assert next(each.bytes for each in found.terms if each.name == "exported model") == 4 * shape_of(LLAMA).parameters
+
+
+def test_answers_in_evaluations_cost_their_keys_and_values() -> None:
+    """With large evaluation batches they have the peak: 32 layers of 8 heads of 128, in 16 bits, keys and values."""
+    data = Data(train=(DataSource("/d.jsonl"),), eval_split=0.1)
+    asked = Evaluation(micro_batch=64, generation=Generation(max_new_tokens=1024))
+    found = estimate(resolved(data=data, evaluation=asked), LLAMA, 2048)
+    assert found.peak_moment == "evaluation"
+    kept = next(each.bytes for each in found.terms if each.name == "keys and values")
+    assert kept == 64 * (2048 + 1024) * 32 * 2 * 8 * 128 * 2

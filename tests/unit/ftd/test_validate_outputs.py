@@ -48,6 +48,18 @@ def test_a_mistake_is_named_with_what_would_be_accepted(changes: dict[str, Any],
     assert problems(spec(**changes)) == {f"training.output.{field}": expected}
 
 
+def test_a_push_needs_a_repository_and_a_token() -> None:
+    assert problems(spec(training__output={"push": {}})) == {
+        "training.output.push.repository": "is missing; accepted is a repository's name, owner/name",
+        "training.output.push.token_secret": (
+            "is missing; accepted is the name of the host's secret with the hub's token"
+        ),
+    }
+    wrong = problems(spec(training__output={"push": {"repository": "support", "tokenSecret": "../hub"}}))
+    assert wrong["training.output.push.repository"] == "is 'support'; accepted is a repository's name, owner/name"
+    assert wrong["training.output.push.token_secret"].startswith("is '../hub'; accepted is 1 to 63 of a-z")
+
+
 @pytest.mark.parametrize("method", [{"training__output__merge": True}, {"training__full": {}}])
 def test_a_whole_model_may_be_left_in_any_form(method: dict[str, Any]) -> None:
     output = {"dtype": "DTYPE_BF16", "maxShardBytes": 2**30, "gguf": ["GGUF_TYPE_F16", *Q8], "ollama": True}
