@@ -12,6 +12,8 @@ LONGEST = 63
 def default_name(training: TrainingSpec) -> str:
     """What a resolved training does to which model, e.g. "sft-lora-smollm2-135m-instruct"."""
     what = [choice_name(choice) for choice in (training.stage, training.method) if choice]
-    model = (training.model.path or training.model.hub_id or "").rstrip("/").rpartition("/")[2]
+    # What a job left lies in a folder that is called as any other's: the job tells it apart.
+    path = (training.model.path or "").rstrip("/").removesuffix("/output")
+    model = (path or training.model.hub_id or "").rpartition("/")[2]
     name = re.sub(r"[^a-z0-9_.]+", "-", "-".join([*what, model.lower()]))
     return name[:LONGEST].strip("-")

@@ -15,6 +15,7 @@ from ftd.stages import Dpo, Sft
         (Model(path="/models/SmolLM2-135M"), "dpo-qlora-smollm2-135m"),
         (Model(path="/models/My Model (v2)/"), "dpo-qlora-my-model-v2"),
         (Model(hub_id="owner/Qwen2.5_0.5B"), "dpo-qlora-qwen2.5_0.5b"),
+        (Model(path="/runs/n94efm7ned/output", from_job="n94efm7ned"), "dpo-qlora-n94efm7ned"),
         (Model(path="/"), "dpo-qlora"),
         (Model(path="/模型"), "dpo-qlora"),
         (Model(path="/" + "x" * 100), "dpo-qlora-" + "x" * 53),
