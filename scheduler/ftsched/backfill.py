@@ -13,8 +13,8 @@ from itertools import groupby
 from math import inf
 
 from ftsched.devices import taken
-from ftsched.fit import Kept, Left, Node, Room, Slot, counted, lack, less, suits
-from ftsched.model import Ask, Holding
+from ftsched.fit import Kept, Left, Node, Room, counted, lack, less, suits
+from ftsched.model import NOTHING, Ask, Holding
 from ftsched.places import Place, Places, idle_devices
 
 # A job past its estimate, or asked to leave, is expected to be gone after this.
@@ -67,15 +67,19 @@ class Future:
 
     def end(self, holding: Holding) -> tuple[Place, ...]:
         """Lets a running job end; where the ask then fits on the hosts of the job, or on whole hosts."""
-        touched: dict[int, _Host] = {}
+        where, touched = self._places.where, set()
         for device in holding.devices:
-            if found := self._places.where.get(device):
+            if found := where.get(device):
                 node, position = found
-                host = touched[node.index] = self._host(node)
+                host = self._hosts.get(node.index)
+                if host is None:
+                    host = self._hosts[node.index] = self._host(node)
                 host.drop(holding, position, self._ask)
+                touched.add(node.index)
         for index in sorted(touched):
-            host = touched[index]
-            host.left = less(host.left, holding.ask.host, -1)
+            host = self._hosts[index]
+            if holding.ask.host is not NOTHING:
+                host.left = less(host.left, holding.ask.host, -1)
             if self._whole:
                 self._note_idle(host.ahead())
             elif len(host.fits) >= self._ask.devices:
@@ -85,14 +89,10 @@ class Future:
         return self._whole_hosts() if self._whole and touched else ()
 
     def _host(self, node: Node) -> _Host:
-        host = self._hosts.get(node.index)
-        if host is None:
-            fits = {at for at, slot in enumerate(self._places.slots(node)) if self._may(node.rooms[at], slot)}
-            host = self._hosts[node.index] = _Host(node, fits, node.left if node.kept_left is None else node.kept_left)
-        return host
-
-    def _may(self, room: Room, slot: Slot) -> bool:
-        return room.kept is None and suits(room.device, self._ask) and lack(slot, self._ask) is None
+        ask, slots = self._ask, self._places.slots(node)
+        may = [at for at, room in enumerate(node.rooms) if room.kept is None and suits(room.device, ask)]
+        fits = {at for at in may if lack(slots[at], ask) is None}
+        return _Host(node, may, fits, node.left if node.kept_left is None else node.kept_left)
 
     def _note_idle(self, node: Node) -> None:
         if not node.kept and (positions := idle_devices(node, self._ask)):
@@ -111,25 +111,24 @@ class Future:
 
 @dataclass(slots=True)
 class _Host:
-    """A host ahead: the rooms that changed, and which devices fit one of the ask's."""
+    """A host ahead: the rooms that changed, which devices may take one of the ask's, and which of them could by then."""
 
     node: Node
+    may: list[int]
     fits: set[int]
     left: Left
     rooms: dict[int, Room] = field(default_factory=dict)
 
     def drop(self, holding: Holding, position: int, ask: Ask) -> None:
         """A job ends there."""
-        room = self.rooms.get(position)
-        if room is None:
-            room = self.rooms[position] = self.node.rooms[position].copy()
-        room.drop(holding.job, holding.ask, counted(holding, room.device.id))
-        if room.kept is None and suits(room.device, ask) and lack(room.slot(), ask) is None:
+        room = self.rooms.get(position) or self.node.rooms[position]
+        room = self.rooms[position] = room.without(holding.job, holding.ask, counted(holding, room.device.id))
+        if position in self.may and lack(room.slot(), ask) is None:
             self.fits.add(position)
 
     def ahead(self) -> Node:
         """The host as it will be. What is kept for one blocked job is not there for another."""
-        rooms = [self.rooms.get(at) or room.copy() for at, room in enumerate(self.node.rooms)]
+        rooms = [self.rooms.get(at) or room for at, room in enumerate(self.node.rooms)]
         rooms = [Room(room.device, room.card, closed=True) if room.kept else room for room in rooms]
         return replace(self.node, rooms=rooms, left=self.left, kept_left=None)
 

@@ -107,12 +107,6 @@ class Room:
             self.now = found
         return found
 
-    def copy(self) -> Room:
-        """The same room, to look ahead with."""
-        return Room(
-            self.device, self.card, self.outside_bytes, self.held_bytes, self.jobs, self.closed, self.kept, self.now
-        )
-
     def put(self, job: str, ask: Ask, size: int, ends: float) -> None:
         """Promises `size` bytes to a job that is over at `ends`."""
         self.now = None
@@ -123,12 +117,11 @@ class Room:
             self.kept.spare_bytes -= size
             self.kept.spare_jobs -= 1
 
-    def drop(self, job: str, ask: Ask, size: int) -> None:
-        """The job ended and gave back what was counted for it."""
-        self.now = None
-        self.held_bytes -= size
-        self.jobs = tuple([each for each in self.jobs if each != job])
-        self.closed = self.closed and not ask.exclusive
+    def without(self, job: str, ask: Ask, size: int) -> Room:
+        """The room when the job has ended and given back what was counted for it; to look ahead with."""
+        jobs = tuple([each for each in self.jobs if each != job])
+        closed = self.closed and not ask.exclusive
+        return Room(self.device, self.card, self.outside_bytes, self.held_bytes - size, jobs, closed, self.kept)
 
 
 def able(card: Device | Card, ask: Ask) -> bool:
@@ -156,7 +149,7 @@ def room_lack(room: Room, ask: Ask, ends: float) -> Lack | None:
     """The same of a room: KEPT if nothing but a place kept for another job refuses."""
     if found := lack(room.slot(), ask):
         return found
-    return Lack.KEPT if lack(room.slot(ends), ask) else None
+    return Lack.KEPT if room.kept and lack(room.slot(ends), ask) else None
 
 
 @dataclass(slots=True)

@@ -36,9 +36,13 @@ class _Weight(NamedTuple):
 
     share: float
     needs: tuple[tuple[list[int], list[float]], ...]
+    # What is enough for all of its jobs.
+    most: Left
 
     def on(self, left: Left) -> float:
         """The share of jobs for which that much is enough; what a job asks for of each usually goes together."""
+        if left[0] >= self.most[0] and left[1] >= self.most[1] and left[2] >= self.most[2]:
+            return self.share * min(shares[-1] for _, shares in self.needs)
         enough = (shares[bisect_right(sizes, there)] for (sizes, shares), there in zip(self.needs, left, strict=True))
         return self.share * min(enough)
 
@@ -74,20 +78,26 @@ class Fragments:
         ready = [slot for slot in mine if slot.open and slot.card.fit]
         idle = sum(slot.free_bytes for slot in ready)
         waste = 0.0
-        sorted_free: dict[tuple[bool, tuple[str, ...]], list[int]] = {}
+        known: dict[tuple[bool, tuple[str, ...]], tuple[list[int], list[int]]] = {}
         for shape, weight in self._weights[kind].items():
             group = (shape.exclusive, shape.models)
-            if group not in sorted_free:
-                sorted_free[group] = sorted(slot.free_bytes for slot in ready if _may(slot, shape))
-            free = sorted_free[group]
+            if group not in known:
+                known[group] = _tails(slot.free_bytes for slot in ready if _may(slot, shape))
+            free, tails = known[group]
             first = bisect_left(free, shape.bytes_per_device)
             fits = len(free) - first >= min(shape.devices, len(mine))
-            waste += weight.share * idle - (weight.on(left) * sum(free[first:]) if fits else 0.0)
+            waste += weight.share * idle - (weight.on(left) * tails[first] if fits else 0.0)
         return waste
 
 
 def _may(slot: Slot, shape: Shape) -> bool:
     return not (shape.exclusive and slot.jobs) and (not shape.models or slot.card.name in shape.models)
+
+
+def _tails(sizes: Iterable[int]) -> tuple[list[int], list[int]]:
+    """The sizes, ascending, and from each one on what they add up to."""
+    ordered = sorted(sizes)
+    return ordered, [*accumulate(reversed(ordered), initial=0)][::-1]
 
 
 def _weights(counts: Mapping[Ask, int]) -> dict[Kind, dict[Shape, _Weight]]:
@@ -112,7 +122,12 @@ def _merged(shapes: Mapping[Shape, Counter[Needs]]) -> Mapping[Shape, Counter[Ne
 
 def _weighed(shapes: Mapping[Shape, Counter[Needs]]) -> dict[Shape, _Weight]:
     total = sum(needs.total() for needs in shapes.values())
-    return {shape: _Weight(needs.total() / total, _cumulative(needs)) for shape, needs in shapes.items()}
+    found = {}
+    for shape, needs in shapes.items():
+        cumulative = _cumulative(needs)
+        cpu, memory, disk = (sizes[-1] for sizes, _ in cumulative)
+        found[shape] = _Weight(needs.total() / total, cumulative, (cpu, memory, disk))
+    return found
 
 
 def _cumulative(needs: Counter[Needs]) -> tuple[tuple[list[int], list[float]], ...]:

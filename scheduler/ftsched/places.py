@@ -158,7 +158,8 @@ class Places:
     def pick(self, node: Node, ask: Ask, ends: float = inf) -> tuple[int, ...]:
         """The best devices of one host for a job that is over at `ends`, or none."""
         slots = [room.slot(ends) for room in node.rooms]
-        allowed = [i for i, room in enumerate(node.rooms) if not ask.pinned or room.device.id in ask.pinned]
+        pins = ask.pinned
+        allowed = [i for i, room in enumerate(node.rooms) if room.device.id in pins] if pins else None
         return self._chooser.choose(slots, node.left_for(ends), node.links, ask, allowed)
 
     def whole_hosts(self, idle: Sequence[tuple[Node, tuple[int, ...]]], ask: Ask, ends: float) -> tuple[Place, ...]:

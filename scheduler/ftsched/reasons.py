@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from heapq import nlargest
 from itertools import chain
 from typing import NamedTuple
@@ -43,8 +42,7 @@ class Refusal(NamedTuple):
     makers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """What one device that suits an ask can give it: `lack` is None if it can take the job now."""
 
     room: Room
@@ -179,12 +177,15 @@ def _gangs(nodes: Iterable[Node], refusal: Refusal) -> list[tuple[Offer, ...]]:
 
 
 def _offer(room: Room, refusal: Refusal) -> Offer:
-    ask = refusal.job.ask
+    ask, count = refusal.job.ask, len(room.jobs)
     found = room_lack(room, ask, refusal.ends)
     if found is Lack.KEPT and room.kept and room.kept.job == refusal.job.job:
         found = None
-    limit = len(room.jobs) + 1 if room.device.max_jobs is None else room.device.max_jobs
-    short_slots = len(room.jobs) if ask.exclusive or room.closed else max(0, len(room.jobs) + 1 - limit)
+    if ask.exclusive or room.closed:
+        short_slots = count
+    else:
+        limit = room.device.max_jobs
+        short_slots = 0 if limit is None or count < limit else count + 1 - limit
     short_bytes = max(0, ask.bytes_per_device - room.free_bytes)
     ours = not room.device.unfit and room.own_bytes >= ask.bytes_per_device
     return Offer(room, found, short_bytes, short_slots, ours)
@@ -211,7 +212,7 @@ def _best(gangs: Sequence[tuple[Offer, ...]], count: int) -> tuple[Offer, ...]:
         return (any(not o.ours_to_free for o in gang), sum(o.lack is not None for o in gang), [_rank(o) for o in gang])
 
     if whole := [gang for gang in gangs if len(gang) == count]:
-        return min(whole, key=nearness)
+        return min(whole, key=nearness) if len(whole) > 1 else whole[0]
     nearest = sorted(gangs, key=nearness)
     return tuple(chain.from_iterable(nearest))[:count]
 
