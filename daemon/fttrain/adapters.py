@@ -14,7 +14,8 @@ from typing import Any
 from peft import PeftConfig, PeftModel
 
 from finetuned.v1 import event_pb2
-from fttrain.failure import Refused
+from fttrain.failure import Refused, classify
+from fttrain.origins import short_name
 
 
 def merge(model: Any, adapters: Sequence[Path]) -> Any:
@@ -29,7 +30,7 @@ def merge(model: Any, adapters: Sequence[Path]) -> Any:
         config = PeftConfig.from_pretrained(str(folder))
         # An adapter of a language model also fits the body of a reward model.
         config.task_type = None
-        with _whole():
+        with _whole(folder):
             model = PeftModel.from_pretrained(model, str(folder), config=config).merge_and_unload(safe_merge=True)
     if adapters:
         # PEFT has frozen it.
@@ -41,13 +42,23 @@ def go_on(model: Any, folder: Path, dropout: float) -> Any:
     """The model with the adapter on it, to be trained."""
     config = PeftConfig.from_pretrained(str(folder))
     config.lora_dropout = dropout
-    with _whole():
+    with _whole(folder):
         return PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=True)
 
 
 @contextmanager
-def _whole() -> Iterator[None]:
+def _whole(folder: Path) -> Iterator[None]:
     """PEFT only warns of weights of the model's adapter that the folder does not have."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Found missing adapter keys")
-        yield
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            yield
+    except Exception as error:
+        # Out of memory stays what it is.
+        if classify(error, rank=0).failure_class != event_pb2.FAILURE_CLASS_INTERNAL:
+            raise
+        raise Refused(
+            event_pb2.FAILURE_CLASS_MODEL_LOAD,
+            f"the adapter {short_name(folder)} does not fit the model: {error}",
+            "give the adapter of a model with the same layers",
+        ) from error
