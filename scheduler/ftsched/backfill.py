@@ -13,7 +13,7 @@ from itertools import groupby
 from math import inf
 
 from ftsched.devices import taken
-from ftsched.fit import Kept, Left, Node, Room, counted, lack, less, suits
+from ftsched.fit import Kept, Left, Node, Room, Slot, counted, lack, less, suits
 from ftsched.model import NOTHING, Ask, Holding
 from ftsched.places import Place, Places, idle_devices
 
@@ -150,6 +150,7 @@ def keep(places: Places, job: str, ask: Ask, reservation: Reservation) -> None:
         for position in part.positions:
             then = part.node.rooms[position]
             spare = taken(then.slot(), ask)
-            node.rooms[position].kept = Kept(job, until, spare.free_bytes, spare.open)
+            room = node.rooms[position]
+            room.kept = Kept(job, until, spare.free_bytes, spare.open, room.jobs)
         node.kept_left = less(part.node.left, ask.host)
         places.changed(node)

@@ -52,12 +52,16 @@ class Lack(Enum):
 
 @dataclass(slots=True)
 class Kept:
-    """A place on a device that is kept for a blocked job: others may use what it spares, or all of it until then."""
+    """A place on a device that is kept for a blocked job: others may use what it spares, or all of it until then.
+
+    `behind` are the jobs that were on the device when it was kept.
+    """
 
     job: str
     until: float
     spare_bytes: int
     spare_jobs: int
+    behind: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -51,6 +51,8 @@ class Offer(NamedTuple):
     short_slots: int
     # Jobs of ours that end make it fit; false if memory outside our control must come back first.
     ours_to_free: bool
+    # Whose ends would help; not who merely passes the job that the device is kept for.
+    holders: tuple[str, ...]
 
 
 class Said(NamedTuple):
@@ -178,9 +180,9 @@ def _gangs(nodes: Iterable[Node], refusal: Refusal) -> list[tuple[Offer, ...]]:
 
 def _offer(room: Room, refusal: Refusal) -> Offer:
     ask, count = refusal.job.ask, len(room.jobs)
-    found = room_lack(room, ask, refusal.ends)
-    if found is Lack.KEPT and room.kept and room.kept.job == refusal.job.job:
-        found = None
+    found, holders = room_lack(room, ask, refusal.ends), room.jobs
+    if room.kept and room.kept.job == refusal.job.job:
+        found, holders = None if found is Lack.KEPT else found, room.kept.behind
     if ask.exclusive or room.closed:
         short_slots = count
     else:
@@ -188,7 +190,7 @@ def _offer(room: Room, refusal: Refusal) -> Offer:
         short_slots = 0 if limit is None or count < limit else count + 1 - limit
     short_bytes = max(0, ask.bytes_per_device - room.free_bytes)
     ours = not room.device.unfit and room.own_bytes >= ask.bytes_per_device
-    return Offer(room, found, short_bytes, short_slots, ours)
+    return Offer(room, found, short_bytes, short_slots, ours, holders)
 
 
 def _rank(offer: Offer) -> Rank:
@@ -286,7 +288,7 @@ def _jobs(jobs: Sequence[str]) -> str:
 
 def _waits_for(lacking: Sequence[Offer]) -> tuple[str, ...]:
     kept_for = (offer.room.kept.job for offer in lacking if offer.room.kept and offer.lack is Lack.KEPT)
-    holders = chain.from_iterable(o.room.jobs for o in lacking if o.lack is not Lack.KEPT and o.ours_to_free)
+    holders = chain.from_iterable(o.holders for o in lacking if o.lack is not Lack.KEPT and o.ours_to_free)
     return tuple(dict.fromkeys(chain(kept_for, holders)))
 
 

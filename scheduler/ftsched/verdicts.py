@@ -34,7 +34,8 @@ def _verdict(room: Room, ask: Ask) -> Verdict:
         return Verdict(device.id, device.label, fits=False, message=_unsuited(room, ask))
     lack = room_lack(room, ask, inf)
     short = max(0, ask.bytes_per_device - room.free_bytes)
-    message = describe(Offer(room, lack, short, int(lack is Lack.SLOT), room.own_bytes >= ask.bytes_per_device))
+    ours = room.own_bytes >= ask.bytes_per_device
+    message = describe(Offer(room, lack, short, int(lack is Lack.SLOT), ours, room.jobs))
     return Verdict(device.id, device.label, lack is None, message)
 
 

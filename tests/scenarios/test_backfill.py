@@ -16,6 +16,11 @@ def test_a_job_that_is_over_by_then_passes() -> None:
     assert starts(decide(DEVICES, [FIRST, job("short", 60, run=1 * HOUR)], RUNNING)) == {"short": ("GPU-1",)}
 
 
+def test_the_first_does_not_wait_for_those_who_pass_it() -> None:
+    decision = decide(DEVICES, [FIRST, job("short", 60, run=1 * HOUR)], RUNNING)
+    assert reasons(decision)["first"].waits_for == ("running",)
+
+
 def test_a_job_that_is_not_waits_and_says_for_whom() -> None:
     decision = decide(DEVICES, [FIRST, job("long", 60, run=3 * HOUR)], RUNNING)
     wait = reasons(decision)["long"]
