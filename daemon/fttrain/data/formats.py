@@ -94,8 +94,17 @@ def _turns(row: Fields) -> Chat:
     return chat(messages, row.value("tools") if row.has("tools") else None)
 
 
-def _prompt_completion(row: Fields) -> Plain:
-    return Plain(row.filled("prompt"), row.filled("completion"))
+def _prompt_completion(row: Fields) -> Plain | Chat:
+    if not any(isinstance(row.value(field), list) for field in ("prompt", "completion")):
+        return Plain(row.filled("prompt"), row.filled("completion"))
+    asked = (
+        row.turns("prompt")
+        if isinstance(row.value("prompt"), list)
+        else [{"role": "user", "content": row.filled("prompt")}]
+    )
+    # Of a conversation too, the completion alone is trained on.
+    muted = [{**turn, "train": False} if turn["role"] == "assistant" else turn for turn in asked]
+    return chat([*muted, *_as_turns(_answer(row, "completion"))])
 
 
 def _text(row: Fields) -> Plain:

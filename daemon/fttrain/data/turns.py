@@ -158,12 +158,23 @@ def _said(turn: Mapping[str, Any], key: str, where: str, *, may_be_empty: bool) 
     said = turn.get(key)
     if may_be_empty and said is None:
         return ""
+    if isinstance(said, list):
+        said = _joined(said, f"{key!r} of {where}")
     if not isinstance(said, str):
         found = f"is {kind(said)}" if key in turn else f"is missing (the turn has {listed(turn)})"
         raise BadRow(f"{key!r} of {where} {found}; accepted is a string")
     if not said.strip() and not may_be_empty:
         raise BadRow(f"{key!r} of {where} is empty")
     return said
+
+
+def _joined(parts: list[Any], where: str) -> str:
+    """OpenAI's parts of a message, where they are texts."""
+    for number, part in enumerate(parts, 1):
+        found = part.get("type") if isinstance(part, dict) else kind(part)
+        if found != "text" or not isinstance(part.get("text"), str):
+            raise BadRow(f"part {number} of {where} is {found}; accepted is a string, or parts of type text")
+    return "".join(part["text"] for part in parts)
 
 
 def _shared_call(value: object, where: str) -> list[dict[str, Any]]:

@@ -153,6 +153,10 @@ def test_only_so_many_rows_as_asked_are_read(tmp_path: Path) -> None:
         ({"conversations": "{"}, "column 'conversations' is a string that is not JSON"),
         ({"conversations": [{"from": "humam", "value": "a"}]}, "has the unknown role 'humam'; did you mean 'human'"),
         ({"conversations": [{"from": "human", "value": 1}]}, "'value' of turn 1 of 'conversations' is a number"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}]},
+            "part 2 of 'content' of turn 1 of 'messages' is image_url; accepted is a string, or parts of type text",
+        ),
         ({"messages": [{"role": "user"}]}, "'content' of turn 1 of 'messages' is missing (the turn has role)"),
         ({"messages": ["a"]}, "turn 1 of 'messages' is a string; accepted is an object with role and content"),
         ({"messages": [HELLO]}, "the last turn is the user's; accepted is one of the assistant"),
@@ -272,3 +276,18 @@ def test_a_file_that_changes_between_the_readings_is_refused(tmp_path: Path) -> 
     jsonl(tmp_path / "a.jsonl", [{"text": "b"}, {"text": "c"}])
     with pytest.raises(Refused, match="changed while it was read"):
         list(it.forms(lambda: None))
+
+
+def test_what_is_said_may_come_in_parts_of_text(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Greet "}, {"type": "text", "text": "me."}]
+    row = {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": "Hi."}]}
+    _, [form], _ = read(jsonl(tmp_path / "a.jsonl", [row]))
+    assert form == Chat([HELLO, {"role": "assistant", "content": "Hi."}])
+
+
+def test_prompt_and_completion_may_be_turns_of_which_the_completion_is_trained_on(tmp_path: Path) -> None:
+    hi, bye = ({"role": "assistant", "content": text} for text in ("Hi.", "Bye."))
+    rows = [{"prompt": [HELLO, hi, HELLO], "completion": [bye]}, {"prompt": "Greet me.", "completion": [bye]}]
+    name, forms, _ = read(jsonl(tmp_path / "a.jsonl", rows))
+    assert name == "prompt_completion"
+    assert forms == [Chat([HELLO, {**hi, "train": False}, HELLO, bye]), Chat([HELLO, bye])]
