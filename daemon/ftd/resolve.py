@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ftd.datasets import Data, DataSource, LongRows, Mixing, Thinking
 from ftd import method_defaults
+from ftd.datasets import Data, DataSource, LongRows, Mixing, Thinking
 from ftd.method_defaults import filled as _with
 from ftd.methods import PROMPTS, Freeze, Full, Lora, Method, PrefixTuning
 from ftd.models import ModelInfo

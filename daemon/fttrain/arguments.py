@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetuned.v1 import training_pb2
+from fttrain import sharding, updates
 from fttrain.machine import on_cpu, world_size
 
 _CADENCES = {
@@ -24,10 +25,11 @@ _COLLECTIVE_TIMEOUT = 1800
 def common(spec: training_pb2.TrainingSpec, folder: Path) -> dict[str, Any]:
     """Arguments that every stage shares. `folder` gets the checkpoints."""
     return {
-        **_optimizer(spec.optimizer),
-        **_schedule(spec.schedule),
+        **updates.optimizer(spec.optimizer),
+        **updates.schedule(spec.schedule),
         **_batches(spec),
         **_compute(spec),
+        **sharding.arguments(spec),
         **_cadences(spec),
         **_order(spec),
         **_reporting(),
@@ -40,30 +42,6 @@ def common(spec: training_pb2.TrainingSpec, folder: Path) -> dict[str, Any]:
 def stable(spec: training_pb2.TrainingSpec, folder: Path) -> dict[str, Any]:
     """The same, and what those of TRL's trainers share that it does not call experimental."""
     return {**common(spec, folder), "pad_to_multiple_of": None, "activation_offloading": False}
-
-
-def _optimizer(optimizer: training_pb2.Optimizer) -> dict[str, Any]:
-    return {
-        "optim": optimizer.name,
-        "optim_args": None,
-        "learning_rate": optimizer.learning_rate,
-        "weight_decay": optimizer.weight_decay,
-        "adam_beta1": optimizer.beta1,
-        "adam_beta2": optimizer.beta2,
-        "adam_epsilon": optimizer.epsilon,
-        "max_grad_norm": optimizer.max_grad_norm,
-    }
-
-
-def _schedule(schedule: training_pb2.Schedule) -> dict[str, Any]:
-    return {
-        # transformers takes -1 for "the epochs decide", and reads a warmup below 1 as a share of all updates.
-        "num_train_epochs": schedule.epochs if schedule.HasField("epochs") else 1.0,
-        "max_steps": schedule.max_steps if schedule.HasField("max_steps") else -1,
-        "lr_scheduler_type": schedule.name,
-        "lr_scheduler_kwargs": {},
-        "warmup_steps": schedule.warmup_steps if schedule.HasField("warmup_steps") else schedule.warmup_ratio,
-    }
 
 
 def _batches(spec: training_pb2.TrainingSpec) -> dict[str, Any]:
@@ -90,6 +68,7 @@ def _compute(spec: training_pb2.TrainingSpec) -> dict[str, Any]:
         "activation_checkpointing": checkpointing,
         "activation_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
         "torch_compile": False,
+        "neftune_noise_alpha": spec.compute.neftune_noise_alpha or None,
         "ddp_backend": "gloo" if on_cpu(spec) and world_size() > 1 else None,
         "ddp_timeout": _COLLECTIVE_TIMEOUT,
         "ddp_find_unused_parameters": False,
@@ -116,6 +95,7 @@ def _order(spec: training_pb2.TrainingSpec) -> dict[str, Any]:
     return {
         "seed": spec.seed,
         "data_seed": spec.seed,
+        # With batch.group_by_length our trainers have a sampler of their own.
         "train_sampling_strategy": "random",
         "ignore_data_skip": False,
         "full_determinism": False,

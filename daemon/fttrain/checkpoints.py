@@ -56,7 +56,8 @@ def row_order(bootstrap: trainer_pb2.Bootstrap) -> str:
     spec = bootstrap.spec
     batch = spec.batch.global_batch
     # The folder of prepared rows is named by all that went into them.
-    told = (Path(bootstrap.prepared_directory).name, spec.WhichOneof("stage"), spec.seed, batch, spec.data.packing)
+    order = (spec.seed, spec.data.packing, spec.batch.group_by_length)
+    told = (Path(bootstrap.prepared_directory).name, spec.WhichOneof("stage"), batch, *order)
     return hashlib.sha256(repr(told).encode()).hexdigest()
 
 

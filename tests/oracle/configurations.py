@@ -46,6 +46,7 @@ class Configuration:
     rank: int = 16
     dropout: float = 0.0
     targets: tuple[str, ...] = ("all-linear",)
+    padding_free: bool = True
 
     @property
     def name(self) -> str:
@@ -60,6 +61,11 @@ class Configuration:
         return self.stage in OWN_STAGES and self.loss == "tiled"
 
     @property
+    def has_rows(self) -> bool:
+        """Whether the model's attention can be told where rows end."""
+        return self.config["model_type"] != "gemma2"
+
+    @property
     def config(self) -> dict[str, Any]:
         """The model's config.json."""
         return SHAPES[self.model]
@@ -72,7 +78,7 @@ class Configuration:
             optimizer=spec.Optimizer(name=self.optimizer),
             schedule=spec.Schedule(max_steps=2),
             batch=spec.Batch(self.batch, self.batch * self.accumulation),
-            compute=spec.Compute(self.precision, self.recompute),
+            compute=spec.Compute(self.precision, self.recompute, self.is_ours and self.padding_free and self.has_rows),
             evaluation=spec.Evaluation(cadence=spec.Cadence.NEVER),
             checkpoints=spec.Checkpoints(cadence=spec.Cadence.NEVER),
             stage=OWN_STAGES.get(self.stage, stages.Sft()),
@@ -104,10 +110,11 @@ class Configuration:
 
 def _table() -> Iterator[Configuration]:
     each = Configuration
-    # Every family under every method, padded rows side by side; adapters without recomputation too.
+    # Every family under every method, rows end to end and padded; adapters without recomputation too.
     for model in SHAPES:
         yield each(model, "lora", batch=2)
         yield each(model, "lora", batch=2, recompute=False)
+        yield each(model, "lora", batch=2, recompute=False, padding_free=False)
         yield each(model, "full", batch=2)
         yield each(model, "qlora", length=512)
     # One long row, as few large rows: no padding, other moments.

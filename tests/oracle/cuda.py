@@ -20,6 +20,8 @@ from tests.oracle.tracker import LiveStorages
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
+from fttrain.attention import Row, Rows
+
 aten = torch.ops.aten
 
 
@@ -140,6 +142,19 @@ def _nothing(*_: Any, **__: Any) -> None:
     pass
 
 
+def _rows_of_full_length(mask: torch.Tensor, _: torch.Tensor | None) -> tuple[Rows, torch.Tensor]:
+    """Of fake tensors no lengths can be asked, and two answers have nothing in common."""
+    count, length = mask.shape
+    places = torch.arange(mask.numel(), device=mask.device)
+    return Rows((length,) * count, tuple(Row((index,)) for index in range(count)), places), places
+
+
+def _reference(trainer: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Fake tensors hold no tokens to remember a row by: it is asked each time, as in a first epoch."""
+    found = trainer.compute_ref_log_probs(trainer.ref_model or trainer.model, inputs)
+    return dict(zip(("ref_chosen_logps", "ref_rejected_logps"), found, strict=True))
+
+
 _TENSORS = [torch.Tensor, torch.nn.Parameter, FakeTensor]
 _REPLACED: dict[str, Any] = {
     # The CPU has other kernels than the two that a GPU takes: flash without a mask, memory-efficient with one.
@@ -152,6 +167,10 @@ _REPLACED: dict[str, Any] = {
     "torch.nn.Module.to": lambda module, *_, **__: module,
     # Where there is Triton, TRL's head scores the labelled tokens only.
     "trl.trainer.utils._use_triton": lambda _: True,
+    # On a GPU there is no other head than TRL's.
+    "fttrain.losses.score_labels_only": _nothing,
+    "fttrain.attention._without_padding": _rows_of_full_length,
+    "fttrain.stages.dpo._RememberingDpoTrainer._reference": _reference,
     # Triton's kernels fold a tile in place, and cuBLAS adds to fp32 what it multiplies in 16 bits.
     "trl.kernels.chunked_logprob._forward_tile": _nothing,
     "trl.kernels.chunked_logprob._backward_tile": _nothing,

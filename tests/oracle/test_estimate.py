@@ -15,6 +15,7 @@ CASES = [
     Configuration("Llama-3-8B", "qlora"),
     Configuration("Mistral-7B", "full", batch=2),
     Configuration("SmolLM2-135M", "lora", batch=4, recompute=False),
+    Configuration("SmolLM2-135M", "lora", batch=4, recompute=False, padding_free=False),
     Configuration("Phi-3-mini", "full", recompute=False),
     Configuration("Qwen3-4B", "lora", "dpo"),
     Configuration("SmolLM2-135M", "full", "grpo", batch=4),

@@ -71,7 +71,7 @@ STAGES["ppo"] = (
 STAGES["distill"] = f"distill {{ {SAMPLING} beta: 1 }}"
 METHODS = {
     "lora": f"lora {{ {LORA} }}",
-    "qlora": f"qlora {{ lora {{ {LORA} }} quant_type: QUANT_TYPE_NF4 double_quant: true }}",
+    "qlora": f"qlora {{ lora {{ {LORA} }} quant_type: QUANT_TYPE_NF4 double_quant: true compute_dtype: DTYPE_FP32 }}",
     "full": f"full {{}} {WHOLE}",
     "freeze": f"freeze {{ trainable_layers: 2 }} {WHOLE}",
 }

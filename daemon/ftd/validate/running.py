@@ -1,26 +1,13 @@
-"""The base model, how long, when and in which portions is trained, and on what."""
+"""When and in which portions is trained, and on what."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ftd.spec import Attention, Cadence, DeviceKind, TrainingSpec
-from ftd.stages import Sft
+from ftd.spec import Attention, Cadence, DeviceKind, TrainingSpec, choice_name
+from ftd.stages import Pretrain, Sft
 from ftd.validate.problems import Problem, Rule
-from ftd.validate.stages import smallest_micro_batch
-
-NO_WARMUP_SCHEDULE = "constant"
-
-
-def _schedule(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
-    schedule = training.schedule
-    if schedule.epochs is not None and schedule.max_steps is not None:
-        yield "schedule.max_steps", "stands beside schedule.epochs; accepted is one of the two"
-    if schedule.warmup_ratio is not None and schedule.warmup_steps is not None:
-        yield "schedule.warmup_steps", "stands beside schedule.warmup_ratio; accepted is one of the two"
-    for field in ("warmup_ratio", "warmup_steps"):
-        if schedule.name == NO_WARMUP_SCHEDULE and getattr(schedule, field):
-            yield f"schedule.{field}", "is given, but constant has no warmup; accepted with constant_with_warmup"
+from ftd.validate.stages import UNGROUPED_STAGES, smallest_micro_batch
 
 
 def _batch(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
@@ -70,9 +57,24 @@ def _resources(training: TrainingSpec, device: DeviceKind) -> Iterator[Problem]:
         yield "resources.gpu_uuids", f"{found}; accepted is one for each"
 
 
+def _order(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    stage = training.stage or Sft()
+    packed = isinstance(stage, Pretrain) if training.data.packing is None else training.data.packing
+    if training.batch.group_by_length and packed:
+        yield "batch.group_by_length", "is on, but packed sequences are of one length; leave it out with data.packing"
+    if training.batch.group_by_length and isinstance(stage, UNGROUPED_STAGES):
+        yield (
+            "batch.group_by_length",
+            f"is on, but the rows of {choice_name(stage)} have an order of their own; leave it out",
+        )
+
+
 def _padding(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     if training.compute.padding_free and training.model.attention is Attention.EAGER:
-        yield "compute.padding_free", "is on, but eager attention needs padding; accepted with sdpa or flash_attention_2"
+        yield (
+            "compute.padding_free",
+            "is on, but eager attention needs padding; accepted with sdpa or flash_attention_2",
+        )
 
 
-RULES: tuple[Rule, ...] = (_schedule, _batch, _padding, _cadences, _resources)
+RULES: tuple[Rule, ...] = (_batch, _order, _padding, _cadences, _resources)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ftd.online import Online
 from ftd.spec import DeviceKind, TrainingSpec
 from ftd.stages import Cpo, CpoLoss, Dpo, DpoLoss, Kto, Sft, Stage, TrainOn
 from ftd.validate.problems import Problem, Rule, listed
 
 SMOOTHED_LOSSES = (DpoLoss.ROBUST, DpoLoss.EXO_PAIR, DpoLoss.AOT, DpoLoss.AOT_UNPAIRED)
 SMOOTHED_CPO_LOSSES = (CpoLoss.SIGMOID, CpoLoss.SIMPO)
+
+# Their rows come in an order of their own.
+UNGROUPED_STAGES = Kto | Online
 
 
 def smallest_micro_batch(stage: Stage) -> int:

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from peft import LoraConfig, PeftModel
+from peft import PeftConfig, PeftModel
 
 from finetuned.v1 import event_pb2, training_pb2
-from fttrain import checkpoints
+from fttrain import checkpoints, updates
 from fttrain.callbacks import EvaluationStopped
 from fttrain.evaluation import Evaluations, Figures, sets_of
 from fttrain.generation import Answers
 from fttrain.report import Report
 from fttrain.rows import ByLength, Rows, lengths
+
+# What PEFT's methods call the dropout of an adapter.
+_DROPOUTS = ("lora_dropout", "vera_dropout", "module_dropout", "boft_dropout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Parts:
     model: Any
     # The frozen model a preference loss compares with; None where the model without its adapter is that.
     reference: Any | None
-    adapter: LoraConfig | None
+    adapter: PeftConfig | None
     tokenizer: Any
     rows: Rows
     checkpoints: Path
@@ -42,7 +45,7 @@ class Parts:
     @property
     def disables_dropout(self) -> bool:
         """Whether TRL turns dropout off: it would turn off the adapter's too, where the spec asks for that."""
-        return self.adapter is None or self.adapter.lora_dropout == 0
+        return not any(getattr(self.adapter, name, 0) for name in _DROPOUTS)
 
     def for_trainer(self, taken: Callable[[Any], Any] = lambda rows: rows) -> dict[str, Any]:
         """Arguments that every trainer of ours takes. `taken` makes of prepared rows what this one takes."""
@@ -50,6 +53,7 @@ class Parts:
         sets = {name: taken(rows) for name, rows in sets_of(self.rows)} if evaluated else {}
         return {
             "report": self.report,
+            "schedule": self.spec.schedule,
             "evaluations": Evaluations(self.spec, sets, self.report),
             "answers": self._answers(),
             "sampler": self._sampler(),
@@ -96,13 +100,21 @@ class Ours:
         evaluations: Evaluations,
         answers: Answers | None,
         sampler: ByLength | None = None,
+        schedule: training_pb2.Schedule,
         **parts: Any,
     ) -> None:
         self._report = report
         self.evaluations = evaluations
         self._answers = answers
         self._sampler = sampler
+        self._schedule = schedule
         super().__init__(**parts)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule, with what depends on the number of updates."""
+        trainer: Any = self
+        trainer.args.lr_scheduler_kwargs |= updates.once_known(self._schedule, num_training_steps)
+        return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No draft beside the checkpoints: the card is written once, with the output."""

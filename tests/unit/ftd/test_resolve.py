@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_every_default_of_the_smallest_spec_on_a_gpu() -> None:
         ),
         optimizer=Optimizer("adamw_torch_fused", 1e-4, 0.0, 0.9, 0.999, 1e-8, 1.0),
         schedule=Schedule(epochs=3.0, name="cosine", warmup_ratio=0.03),
-        batch=Batch(micro_batch=1, global_batch=8),
+        batch=Batch(micro_batch=1, global_batch=8, group_by_length=False),
         compute=Compute(precision=Dtype.BF16, gradient_checkpointing=True, padding_free=True),
         evaluation=Evaluation(cadence=Cadence.NEVER),
         checkpoints=Checkpoints(cadence=Cadence.EPOCH, keep=2),
@@ -201,7 +202,7 @@ def test_optimizers_without_averages_have_no_betas(name: str) -> None:
 
 def test_the_global_batch_grows_with_devices_and_micro_batch() -> None:
     made = resolved(batch=Batch(micro_batch=3), resources=Resources(gpus=2))
-    assert made.batch == Batch(micro_batch=3, global_batch=48)
+    assert made.batch == Batch(micro_batch=3, global_batch=48, group_by_length=False)
     assert made.resources == Resources(device=GPU, gpus=2, sharing=SHARE)
 
 
@@ -247,7 +248,7 @@ def test_what_is_given_stays_even_if_it_is_zero() -> None:
         ),
         optimizer=Optimizer("adamw_torch", 0.5, 0.1, 0.0, 0.0, 1e-6, 0.0),
         schedule=Schedule(epochs=0.5, name="linear", warmup_steps=0),
-        batch=Batch(micro_batch=2, global_batch=4),
+        batch=Batch(micro_batch=2, global_batch=4, group_by_length=False),
         compute=Compute(precision=Dtype.FP16, gradient_checkpointing=False, padding_free=False),
         evaluation=Evaluation(cadence=Cadence.NEVER),
         checkpoints=Checkpoints(cadence=Cadence.STEPS, every_steps=3, keep=1),
@@ -269,3 +270,24 @@ def test_a_resolved_spec_is_valid_and_final(device: DeviceKind, stage: Stage | N
     once = resolved(device, stage=stage, method=method)
     assert check(JobSpec(training=once), device) == []
     assert resolve(once, device, INFO) == once
+
+
+@pytest.mark.parametrize(
+    ("config", "padding_free"),
+    [
+        ({"model_type": "llama"}, True),
+        ({"model_type": "gemma3_text", "layer_types": ["sliding_attention", "full_attention"]}, True),
+        ({"model_type": "gemma2"}, False),
+        ({"model_type": "falcon"}, False),
+        ({"model_type": "llama", "layer_types": ["full_attention", "linear_attention"]}, False),
+    ],
+)
+def test_rows_are_padded_only_for_models_that_need_it_and_then_by_length(
+    config: dict[str, Any], padding_free: bool
+) -> None:
+    model = ModelInfo(config, has_chat_template=True)
+    made = resolve(TrainingSpec(batch=Batch(micro_batch=4)), GPU, model)
+    assert made.compute.padding_free is padding_free
+    assert made.batch.group_by_length is not padding_free
+    alone = resolve(TrainingSpec(batch=Batch(micro_batch=1)), GPU, model)
+    assert alone.batch.group_by_length is False

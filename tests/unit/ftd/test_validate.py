@@ -333,6 +333,24 @@ COLUMNS_TEXT = (
             "is epoch, but there is no evaluation data; accepted with data.eval or data.eval_split",
         ),
         (
+            {
+                "training__compute": {"paddingFree": True},
+                "training__model": {"path": "/m", "attention": "ATTENTION_EAGER"},
+            },
+            "training.compute.padding_free",
+            "is on, but eager attention needs padding; accepted with sdpa or flash_attention_2",
+        ),
+        (
+            {"training__batch": {"groupByLength": True}, "training__kto": {}},
+            "training.batch.group_by_length",
+            "is on, but the rows of kto have an order of their own; leave it out",
+        ),
+        (
+            {"training__batch": {"groupByLength": True}, "training__pretrain": {}},
+            "training.batch.group_by_length",
+            "is on, but packed sequences are of one length; leave it out with data.packing",
+        ),
+        (
             {"training__evaluation": {"microBatch": 2}},
             "training.evaluation.micro_batch",
             "is given, but nothing is evaluated; leave it out, or give data.eval or data.eval_split",
