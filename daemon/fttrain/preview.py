@@ -15,7 +15,7 @@ from fttrain.data.forms import Form
 from fttrain.data.limits import fitted
 from fttrain.data.problems import BadRow, counted, refused
 from fttrain.data.sources import Source
-from fttrain.data.tokens import NOT_TRAINED, Encoded, Example, IdAnswer, Tokens
+from fttrain.data.tokens import NOT_TRAINED, Encoded, Example, IdAnswer, IdPair, IdPrompt, Tokens
 
 # Over all rows; with their texts they are 2 MB at most.
 _MOST_TOKENS = 60_000
@@ -68,7 +68,7 @@ def _row(form: Form | BadRow, tokens: Tokens, data: training_pb2.Data, source: S
     [encoded] = tokens.encode_all([form])
     if isinstance(encoded, BadRow):
         return data_preview_pb2.PreviewedRow(dropped=str(encoded))
-    row = data_preview_pb2.PreviewedRow(remarks=tokens.remarks)
+    row = data_preview_pb2.PreviewedRow(remarks=tokens.forget_remarks())
     kept: Encoded = encoded
     try:
         kept, _ = fitted(encoded, data.max_length, data.long_rows)
@@ -83,13 +83,15 @@ def _row(form: Form | BadRow, tokens: Tokens, data: training_pb2.Data, source: S
 
 def _sequences(row: Encoded) -> list[_Sequence]:
     """The sequences of a row, each with its name, its ids and which of them are trained on."""
-    if isinstance(row, Example):
-        return [("", row.input_ids, [label != NOT_TRAINED for label in row.labels])]
-    answers = (
-        {"good answer" if row.label else "bad answer": row.completion_ids}
-        if isinstance(row, IdAnswer)
-        else {"chosen": row.chosen_ids, "rejected": row.rejected_ids}
-    )
+    match row:
+        case Example():
+            return [("", row.input_ids, [label != NOT_TRAINED for label in row.labels])]
+        case IdPrompt():
+            return [("prompt", row.prompt, [False] * len(row.prompt))]
+        case IdAnswer():
+            answers = {"good answer" if row.label else "bad answer": row.completion_ids}
+        case IdPair():
+            answers = {"chosen": row.chosen_ids, "rejected": row.rejected_ids}
     prompt = row.prompt_ids
     return [(name, prompt + ids, [False] * len(prompt) + [True] * len(ids)) for name, ids in answers.items()]
 

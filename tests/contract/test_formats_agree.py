@@ -12,7 +12,7 @@ from ftd import limits
 from ftd.datasets import Format
 from ftd.validate.data import FORMAT_COLUMNS
 from ftd.validate.outputs import GGUF_MODELS
-from fttrain.data import readers
+from fttrain.data import readers, templates
 from fttrain.data.formats import LAYOUTS
 from fttrain.export import gguf
 
@@ -40,3 +40,9 @@ def test_gguf_files_are_written_of_each_type_that_is_accepted() -> None:
 def test_every_optimizer_and_schedule_is_known_to_transformers() -> None:
     assert set(limits.OPTIMIZERS) <= {name.value for name in OptimizerNames}
     assert set(limits.SCHEDULES) <= {name.value for name in SchedulerType}
+
+
+def test_every_named_template_is_a_file_of_the_preparation() -> None:
+    assert set(limits.TEMPLATES) == set(templates.TEMPLATES)
+    files = {path.stem for path in templates._FOLDER.glob("*.jinja")}
+    assert files == {template.file for template in templates.TEMPLATES.values()}

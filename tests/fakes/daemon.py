@@ -21,6 +21,7 @@ from grpc_status import rpc_status
 from finetuned.v1 import (
     artifact_service_pb2,
     artifact_service_pb2_grpc,
+    data_preview_pb2,
     dataset_service_pb2,
     dataset_service_pb2_grpc,
     event_pb2,
@@ -64,6 +65,10 @@ class FakeDaemon(
         self.projects: list[host_service_pb2.ProjectUse] = []
         self.artifacts: list[artifact_service_pb2.Artifact] = []
         self.data = dataset_service_pb2.GetDataReportResponse()
+        self.previewed: list[data_preview_pb2.PreviewedRow] = []
+        self.checks: list[dataset_service_pb2.CheckDataResponse] = []
+        # Why looks at data are refused.
+        self.data_refused = ""
         # Records (or jobs, for WatchJob) after which each stream that is opened is cut; later streams are whole.
         self.cuts: deque[int] = deque()
         # How a stream is cut: UNAVAILABLE, or it just ends (OK) without its end record.
@@ -278,9 +283,24 @@ class FakeDaemon(
         self._heard(request, context)
         return self.data
 
+    def PreviewData(self, request: dataset_service_pb2.PreviewDataRequest, context: Context) -> Any:  # noqa: N802
+        self._heard_look(request, context)
+        return dataset_service_pb2.PreviewDataResponse(rows=self.previewed)
+
+    def CheckData(self, request: dataset_service_pb2.CheckDataRequest, context: Context) -> Iterator[Any]:  # noqa: N802
+        self._heard_look(request, context)
+        yield from self.checks
+
     def ListArtifacts(self, request: artifact_service_pb2.ListArtifactsRequest, context: Context) -> Any:  # noqa: N802
         self._heard(request, context)
         return artifact_service_pb2.ListArtifactsResponse(artifacts=self.artifacts)
+
+    def _heard_look(self, request: Message, context: Context) -> None:
+        self._heard(request, context)
+        if self.violations:
+            self._refuse_spec(context)
+        if self.data_refused:
+            self._refuse(context, "FAILED_PRECONDITION", "DATA_REFUSED", self.data_refused)
 
     def _heard(self, request: Message, context: Context) -> None:
         if self.unavailable:

@@ -121,7 +121,7 @@ def test_what_the_template_does_to_a_row_is_told_with_it(model: Path, tmp_path: 
     message.spec.data.template = "qwen3"
     [row] = shown(message)
     assert len(row.remarks) == 2
-    assert list(prepared(message).data.remarks) == list(row.remarks)
+    assert list(prepared(message).data.remarks) == [f"{remark} (1 row)" for remark in row.remarks]
 
 
 def test_rows_and_sources_that_are_not_there_are_told(model: Path, tmp_path: Path) -> None:

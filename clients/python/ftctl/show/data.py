@@ -59,6 +59,8 @@ def rows(found: Sequence[PreviewedRow]) -> None:
             output.line(f"left out: {row.dropped}")
         for sequence in row.sequences:
             _sequence(sequence)
+        if row.remarks:
+            output.line()
         for remark in row.remarks:
             output.line(f"note: {remark}")
 

@@ -75,7 +75,7 @@ class PreviewedSequence(_message.Message):
     INPUT_IDS_FIELD_NUMBER: _builtins.int
     TRAINED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Empty, "chosen", "rejected", "good answer" or "bad answer"."""
+    """Empty, "chosen", "rejected", "good answer", "bad answer", or "prompt" where the model itself answers in training."""
     cut_tokens: _builtins.int
     """Tokens of the row beyond data.max_length, which nothing sees."""
     @_builtins.property

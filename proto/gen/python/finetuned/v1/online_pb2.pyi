@@ -255,7 +255,7 @@ Global___Rloo: _TypeAlias = Rloo  # noqa: Y015
 
 @_typing.final
 class Ppo(_message.Message):
-    """Proximal policy optimisation with a value head beside the language model's. A recipe of our own."""
+    """Proximal policy optimisation with a value head beside the language model's. A recipe of our own, for one device."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
