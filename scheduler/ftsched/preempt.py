@@ -82,8 +82,10 @@ class Preemptor:
     def _victims(self, job: Waiting) -> list[Holding]:
         """The first of those who may be stopped for the job."""
         found: list[Holding] = []
+        # Equals yield only where service counts. Who is above them never does, and they come last.
+        highest = job.priority if self._policy.preempt == "service" else job.priority - 1
         for held in self._may:
-            if held.priority > job.priority or len(found) == LOOKED:
+            if held.priority > highest or len(found) == LOOKED:
                 break
             if self._yields(held, job):
                 found.append(held)
