@@ -13,6 +13,7 @@ from ftd.online import (
     Grpo,
     LengthBand,
     Online,
+    Ppo,
     RegexMatch,
     Rewarded,
     RewardFunction,
@@ -52,6 +53,8 @@ def _online(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
         yield from _rewards(name, stage.rewards)
     if isinstance(stage, Distill) and stage.teacher is None:
         yield "distill.teacher", "is missing; accepted is distill.teacher.path or distill.teacher.from_job"
+    if isinstance(stage, Ppo) and (training.resources.gpus or 1) > 1:
+        yield "resources.gpus", f"is {training.resources.gpus}, but ppo runs on one; leave it out"
     yield from _lengths(name, stage, training)
     if training.data.long_rows is LongRows.TRUNCATE:
         yield (

@@ -342,7 +342,7 @@ class _PpoTrainer(Ours, Trainer):  # type: ignore[misc]
 
     def _tell(self, **figures: Any) -> None:
         for name, value in figures.items():
-            self._figures[name].append(float(value))
+            self._figures[name].append(float(value.detach() if isinstance(value, Tensor) else value))
 
 
 def _left(rows: list[Tensor], padding: int) -> Tensor:
