@@ -28,8 +28,8 @@ from fttrain.data import templates
 from fttrain.failure import Refused, classify
 from fttrain.machine import on_cpu
 from fttrain.methods import DTYPES
-from fttrain.sharding import is_divided
 from fttrain.origins import portable_name
+from fttrain.sharding import is_divided
 
 _ATTENTION = {
     training_pb2.ATTENTION_SDPA: "sdpa",

@@ -14,7 +14,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
-from fttrain import card, generation, manifest, origins, trainer_log
+from fttrain import card, generation, manifest, methods, origins, trainer_log
 from fttrain.export import gguf, hub, merge, modelfile
 from fttrain.failure import Refused
 from fttrain.files import sync_folder
@@ -27,14 +27,17 @@ from fttrain.rows import Rows
 ADAPTER = "adapter"
 
 
-def write(bootstrap: trainer_pb2.Bootstrap, trainer: Any, rows: Rows) -> None:
-    """Writes the output; for rank 0 only. Raises Refused when something else stands in its place, OSError."""
+def write(bootstrap: trainer_pb2.Bootstrap, trainer: Any, rows: Rows, weights: dict[str, Any] | None = None) -> None:
+    """Writes the output; for rank 0 only. `weights` by name, of a model that several ranks divide.
+
+    Raises Refused when something else stands in its place, OSError.
+    """
     target = Path(bootstrap.output_path)
     made = target.with_name(f".{target.name}.{bootstrap.job_id}")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     try:
-        _save(bootstrap, trainer, made)
+        _save(bootstrap, trainer, made, weights)
         _save_course(bootstrap, trainer.state, made)
         origins.write(bootstrap.lineage, made)
         (made / "README.md").write_text(card.text(bootstrap, trainer.state, rows))
@@ -64,24 +67,26 @@ def push(bootstrap: trainer_pb2.Bootstrap, report: Report) -> None:
         report.notice(hub.push(Path(bootstrap.output_path), output.push, bootstrap.hub_token_path))
 
 
-def _save(bootstrap: trainer_pb2.Bootstrap, trainer: Any, folder: Path) -> None:
+def _save(bootstrap: trainer_pb2.Bootstrap, trainer: Any, folder: Path, weights: dict[str, Any] | None) -> None:
     spec, tokenizer = bootstrap.spec, trainer.processing_class
     model = trainer.accelerator.unwrap_model(trainer.model)
     adapts = hasattr(model, "peft_config")
     if adapts:
-        _save_adapter(spec, model, folder / ADAPTER if spec.output.merge else folder)
+        _save_adapter(spec, model, folder / ADAPTER if spec.output.merge else folder, weights)
     if spec.output.merge or not adapts:
         dtype = DTYPES.get(spec.output.dtype, model.dtype)
-        model = merge.merged(model, dtype) if adapts else merge.converted(model, dtype)
-        model.save_pretrained(folder, max_shard_size=spec.output.max_shard_bytes)
+        if weights is not None:
+            weights = {name: weight.to(dtype) for name, weight in weights.items()}
+        else:
+            model = merge.merged(model, dtype) if adapts else merge.converted(model, dtype)
+        model.save_pretrained(folder, state_dict=weights, max_shard_size=spec.output.max_shard_bytes)
     tokenizer.save_pretrained(folder)
     _export(spec.output, bootstrap.job_name, model.config, tokenizer, folder)
 
 
-def _save_adapter(spec: training_pb2.TrainingSpec, model: Any, folder: Path) -> None:
+def _save_adapter(spec: training_pb2.TrainingSpec, model: Any, folder: Path, weights: dict[str, Any] | None) -> None:
     model.peft_config["default"].base_model_name_or_path = portable_name(spec.model)
-    # The vocabulary was not resized, and looking that up would ask the hub about the portable name.
-    model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
+    methods.of(spec).save(spec, model, folder, weights)
     origins.carry(spec, folder)
 
 

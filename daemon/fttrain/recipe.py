@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from peft import LoraConfig
 from transformers import PrinterCallback, TrainerState
 
 from finetuned.trainer.v1 import trainer_pb2
@@ -25,6 +26,7 @@ from fttrain import (
     methods,
     origins,
     output,
+    sharding,
     stages,
     trainer_log,
     trial,
@@ -121,7 +123,7 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
     last = origins.continued(spec)
     parts = stages.Parts(
         spec=spec,
-        model=adapters.go_on(model, last, adapter.lora_dropout) if last and adapter else model,
+        model=adapters.go_on(model, last, adapter.lora_dropout) if last and isinstance(adapter, LoraConfig) else model,
         reference=load_reference(bootstrap, quantization, as_it_was=stages.compares(spec) and not adapter),
         adapter=adapter,
         tokenizer=load_tokenizer(bootstrap),
@@ -135,6 +137,7 @@ def build_trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) 
     trainer = stage.build(parts)
     sharding.check(spec, trainer)
     method.settle_dtype(spec, trainer.model)
+    method.settle(spec, trainer)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Sealing(report, bootstrap))
     trainer.add_callback(Metrics(report))

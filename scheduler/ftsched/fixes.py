@@ -13,7 +13,7 @@ from typing import Any
 
 from ftsched.estimate import Estimate, estimate_shape
 from ftsched.shapes import Shape
-from ftsched.workload import Workload
+from ftsched.workload import Adapter, Workload
 
 # Shorter rows are seldom worth training on.
 SHORTEST = 512
@@ -166,10 +166,11 @@ def _methods(work: Workload) -> Ladder:
     lora: dict[str, Any] = {}
     if not work.adapts:
         lora = {"rank": RANK, "targets": ("all-linear",), "trained_layers": 0, "weight_bytes": work.compute_bytes}
+        lora["adapter"] = Adapter()
     qlora = {**lora, "method": "qlora", "adapter_bytes": work.compute_bytes}
     steps = [_Step("LoRA", (Setting("method", "lora"),), {**lora, "method": "lora", "adapter_bytes": 4})]
     steps.append(_Step("QLoRA", (Setting("method", "qlora"),), qlora))
-    return {"lora": steps[1:], "qlora": []}.get(work.method, steps)
+    return {"full": steps, "freeze": steps, "lora": steps[1:]}.get(work.method, [])
 
 
 def _more_gpus(work: Workload, most_gpus: int) -> Ladder:
@@ -180,8 +181,8 @@ def _more_gpus(work: Workload, most_gpus: int) -> Ladder:
     return [
         _Step(
             f"{count} GPUs with FSDP",
-            (Setting("resources.gpus", str(count)), Setting("resources.sharding", "fsdp")),
-            {"gpus": count, "sharding": "fsdp"},
+            (Setting("resources.gpus", str(count)), Setting("resources.sharding", "full_shard")),
+            {"gpus": count, "sharding": "fsdp2"},
         )
         for count in counts
     ]

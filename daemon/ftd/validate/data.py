@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ftd.datasets import Columns, DataSource, Format
+from ftd.datasets import Columns, DataSource, Format, Speakers
 from ftd.limits import ending
 from ftd.online import Distill, Grpo, Ppo, Rloo
 from ftd.spec import DeviceKind, TrainingSpec, choice_name
@@ -64,6 +64,9 @@ PACKED_STAGES = (Sft, Pretrain)
 _OF_CONVERSATIONS = ("chat_template_path", "template", "default_system", "enable_thinking", "thinking")
 
 
+_OF_TURNS = (Format.SHAREGPT, Format.MESSAGES, Format.PREFERENCE, Format.KTO)
+
+
 def has_evaluation_data(training: TrainingSpec) -> bool:
     """Whether there is, or will be, anything to evaluate on."""
     data = training.data
@@ -96,7 +99,7 @@ def _sources(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     stage = training.stage or Sft()
     for name, sources in (("train", training.data.train), ("eval", training.data.eval)):
         for index, source in enumerate(sources):
-            for field, text in (*_source(source, stage), *_drawn(source)):
+            for field, text in (*_source(source, stage), *_drawn(source), *_speakers(source)):
                 yield f"data.{name}[{index}].{field}", text
     yield from _evaluated(training)
 
@@ -116,6 +119,18 @@ def _drawn(source: DataSource) -> Iterator[Problem]:
         yield "shuffle", "is on, but all rows are taken; accepted with max_samples"
     if source.shuffle and source.num_samples is not None:
         yield "shuffle", "stands beside num_samples, which draws rows by itself; leave it out"
+
+
+def _speakers(source: DataSource) -> Iterator[Problem]:
+    if source.speakers is None:
+        return
+    names = [getattr(source.speakers, name) for name in Speakers.__dataclass_fields__]
+    given = [name for name in names if name is not None]
+    if len(set(given)) < len(given) or not all(given):
+        yield "speakers", f"names {listed(given, 'and')}; accepted is another name for each"
+    if source.format is not None and source.format not in _OF_TURNS:
+        accepted = listed([str(each) for each in _OF_TURNS], "or")
+        yield "speakers", f"is given, but the format {source.format} has no turns; accepted with {accepted}"
 
 
 def _evaluated(training: TrainingSpec) -> Iterator[Problem]:
