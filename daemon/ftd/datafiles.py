@@ -64,13 +64,12 @@ def _real(files: Sequence[str], has: str, roots: Roots) -> tuple[str, ...]:
         raise PathRefused(f"{has} {len(files)} files of rows; accepted are at most {MOST_FILES}")
     kinds = sorted({_SAME_KIND.get(ending(path), ending(path)) for path in files})
     if len(kinds) > 1:
-        raise PathRefused(
-            f"{has} files of several kinds, {' and '.join(kinds)}; accepted is one kind, e.g. a pattern with *{kinds[0]}"
-        )
-    found = []
+        found = f"{has} files of several kinds, {' and '.join(kinds)}"
+        raise PathRefused(f"{found}; accepted is one kind, e.g. a pattern with *{kinds[0]}")
+    real = []
     for path in files:
         try:
-            found.append(roots.real(path, "file"))
+            real.append(roots.real(path, "file"))
         except PathRefused as refused:
             raise PathRefused(f"{has} {PurePosixPath(path).name}, which {refused}") from None
-    return tuple(found)
+    return tuple(real)

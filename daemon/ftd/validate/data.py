@@ -64,7 +64,7 @@ PACKED_STAGES = (Sft, Pretrain)
 _OF_CONVERSATIONS = ("chat_template_path", "template", "default_system", "enable_thinking", "thinking")
 
 
-_OF_TURNS = (Format.SHAREGPT, Format.MESSAGES, Format.PREFERENCE, Format.KTO)
+_OF_TURNS = (Format.SHAREGPT, Format.MESSAGES, Format.PREFERENCE, Format.KTO, Format.PROMPT)
 
 
 def has_evaluation_data(training: TrainingSpec) -> bool:

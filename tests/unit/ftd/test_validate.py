@@ -217,6 +217,49 @@ COLUMNS_TEXT = (
             f"names messages and text, which no format has together; accepted is {COLUMNS_TEXT}",
         ),
         (
+            {"training__data__train": [{"path": "/a.csv", "shuffle": True}]},
+            "training.data.train[0].shuffle",
+            "is on, but all rows are taken; accepted with max_samples",
+        ),
+        (
+            {"training__data__train": [{"path": "/a.csv", "shuffle": True, "maxSamples": 2, "numSamples": 3}]},
+            "training.data.train[0].shuffle",
+            "stands beside num_samples, which draws rows by itself; leave it out",
+        ),
+        (
+            {"training__data__train": [{"path": "/a.csv", "numSamples": 0}]},
+            "training.data.train[0].num_samples",
+            "is 0; accepted is at least 1",
+        ),
+        (
+            {"training__data__eval": [{"path": "/e.csv", "name": "a"}, {"path": "/f.csv", "name": "a"}]},
+            "training.data.eval[1].name",
+            "is a again; accepted is each name once",
+        ),
+        (
+            {"training__data__eval": [{"path": "/e.csv", "evalSplit": 0.5}]},
+            "training.data.eval[0].eval_split",
+            "is given, but all its rows are evaluated on; leave it out",
+        ),
+        (
+            {
+                "training__data__train": [{"path": "/a.csv", "evalSplit": 0.5}],
+                "training__data__eval": [{"path": "/e.csv"}],
+            },
+            "training.data.train[0].eval_split",
+            "stands beside data.eval; accepted is one of the two",
+        ),
+        (
+            {"training__data__train": [{"path": "/a.csv", "speakers": {"user": "a", "tool": "a"}}]},
+            "training.data.train[0].speakers",
+            "names a and a; accepted is another name for each",
+        ),
+        (
+            {"training__data__train": [{"path": "/a.csv", "format": "FORMAT_ALPACA", "speakers": {"user": "a"}}]},
+            "training.data.train[0].speakers",
+            "is given, but the format alpaca has no turns; accepted with sharegpt, messages, preference, kto or prompt",
+        ),
+        (
             {"training__dpo": {"loss": "DPO_LOSS_IPO", "labelSmoothing": 0.1}},
             "training.dpo.label_smoothing",
             "has no meaning for the loss ipo; accepted with robust, exo_pair, aot or aot_unpaired",
