@@ -25,6 +25,7 @@ from finetuned.v1 import event_pb2, job_pb2
 from ftclient import Job
 from ftclient.wire import read, read_event
 from ftctl.live import model, screen
+from ftctl.live import view as pipe
 from ftctl.live.chart import Curve, draw, frame_of, sparkline
 from ftctl.live.model import View
 
@@ -83,6 +84,17 @@ def test_steps_that_are_done_again_are_drawn_once() -> None:
     take(view, step(7, 1.0))
     assert [number for number, _ in view.losses] == [1, 2, 3, 4, 5, 6, 7]
     assert view.evals == []
+
+
+def test_evaluations_and_answers_are_told_in_a_line() -> None:
+    best = event_pb2.TrainingEvent(evaluation=event_pb2.EvaluationMetrics(step=8, loss=1.25, best=True))
+    answers = event_pb2.GeneratedAnswers(step=8)
+    answers.answers.add(set="eval_split", row=1, prompt="Q", expected="A line of jobs.", generated="A line\nof")
+    told = [read_event(message, 1) for message in (best, event_pb2.TrainingEvent(answers=answers))]
+    assert [pipe._told(event, "") for event in told if event] == [
+        "step 8  eval loss 1.25, the best so far",
+        "step 8  answers 'A line\\nof' where 'A line of jobs.' is expected",
+    ]
 
 
 def test_a_long_training_keeps_its_spikes_in_bounded_memory() -> None:

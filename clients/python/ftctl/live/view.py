@@ -9,7 +9,14 @@ from rich.console import Console
 from rich.live import Live
 
 from ftclient import Client, Job
-from ftclient.events import CheckpointSaved, EvaluationMetrics, Event, PhaseChanged, StepMetrics
+from ftclient.events import (
+    CheckpointSaved,
+    EvaluationMetrics,
+    Event,
+    GeneratedAnswers,
+    PhaseChanged,
+    StepMetrics,
+)
 from ftctl import output, text
 from ftctl.live import screen
 from ftctl.live.feed import Feed
@@ -88,7 +95,11 @@ def _told(update: Update, state: str) -> str | None:
         case PhaseChanged() as changed if changed.fraction is None:
             return str(changed.phase or "").replace("_", " ")
         case EvaluationMetrics() as evaluation:
-            return f"step {evaluation.step}  eval loss {text.number(evaluation.loss)}"
+            best = ", the best so far" if evaluation.best else ""
+            return f"step {evaluation.step}  eval loss {text.number(evaluation.loss)}{best}"
+        case GeneratedAnswers() as written if written.answers:
+            first = written.answers[0]
+            return f"step {written.step}  answers {first.generated!r:.100} where {first.expected!r:.100} is expected"
         case CheckpointSaved() as saved:
             return f"step {saved.step}  saved {saved.name}"
     return None
