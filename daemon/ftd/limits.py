@@ -179,7 +179,9 @@ _METHODS = {
     "training.oft.epsilon": OVER_ZERO,
     "training.boft.block_size": _BLOCK,
     "training.boft.factors": Rule("1 to 8", _at_least_one(8)),
-    "training.ia3.target_modules": Rule("different module names but the head's", lambda x: _TARGETS.test(x) and ALL_LINEAR not in x),
+    "training.ia3.target_modules": Rule(
+        "different module names but the head's", lambda x: _TARGETS.test(x) and ALL_LINEAR not in x
+    ),
     "training.ia3.feedforward_modules": _MODULES,
     **{f"training.{name}.virtual_tokens": _TOKENS for name in ("prefix_tuning", "prompt_tuning", "p_tuning")},
     **{f"training.{name}.encoder_hidden_size": AT_LEAST_ONE for name in ("prefix_tuning", "p_tuning")},
@@ -341,7 +343,10 @@ def broken_limits(spec: JobSpec) -> Iterator[Violation]:
 
 def shown(value: object) -> str:
     """A value as a message may quote it: never more than a line."""
-    text = repr(dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, tuple):
+        # A member of an enum by its name in a spec.
+        value = [str(each) if isinstance(each, str) else each for each in value]
+    text = repr(dict(value) if isinstance(value, Mapping) else value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 

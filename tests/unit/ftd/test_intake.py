@@ -204,9 +204,10 @@ def test_conversations_need_a_chat_template(host: Host, source: DataSource, row:
     data = Data(train=(replace(source, path=host.write("first.jsonl", row)),))
     text = (
         "is missing: data.train[0] has conversations, and the model has no chat template of its own; "
-        "accepted is the path of a Jinja template"
+        "accepted is a template's name, or data.chat_template_path"
     )
-    assert host.refusals(host.spec(data=data)) == {"training.data.chat_template_path": text}
+    assert host.refusals(host.spec(data=data)) == {"training.data.template": text}
+    assert host.accepts(data=replace(data, template="chatml"))
     template = host.write("template.jinja", "{{ messages }}")
     assert host.accepts(data=replace(data, chat_template_path=template))
 
@@ -216,7 +217,7 @@ def test_pairs_of_turns_need_a_chat_template(host: Host, chosen: str) -> None:
     (host.model / "chat_template.jinja").unlink()
     path = host.write("pairs.jsonl", f'{{"prompt": "", "chosen": {chosen}, "rejected": {chosen}}}')
     data = Data(train=(DataSource(path, format=Format.PREFERENCE),))
-    assert list(host.refusals(host.spec(data=data, stage=Dpo()))) == ["training.data.chat_template_path"]
+    assert list(host.refusals(host.spec(data=data, stage=Dpo()))) == ["training.data.template"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ftd.datasets import Columns, Data, DataSource, Format, LongRows, Mixing
+from ftd.datasets import Columns, Data, DataSource, Format, LongRows, Mixing, Thinking
 from ftd.methods import Freeze, Full, Lora, Method, Qlora, QuantType
 from ftd.models import ModelInfo
 from ftd.resolve import resolve
@@ -245,6 +245,7 @@ def test_what_is_given_stays_even_if_it_is_zero() -> None:
             packing=True,
             mixing=Mixing.INTERLEAVE_UNDER,
             strict=True,
+            thinking=Thinking.KEEP,
         ),
         optimizer=Optimizer("adamw_torch", 0.5, 0.1, 0.0, 0.0, 1e-6, 0.0),
         schedule=Schedule(epochs=0.5, name="linear", warmup_steps=0),

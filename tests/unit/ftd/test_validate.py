@@ -72,8 +72,8 @@ DPO_LOSSES_TEXT = (
 )
 SFT_FORMATS_TEXT = "accepted is alpaca, sharegpt, messages, prompt_completion or text"
 COLUMNS_TEXT = (
-    "alpaca: instruction, input, output, system, history; sharegpt: messages, role, content, system; "
-    "messages: messages, role, content, system; prompt_completion: prompt, completion; text: text"
+    "alpaca: instruction, input, output, system, history, tools; sharegpt: messages, role, content, system, tools; "
+    "messages: messages, role, content, system, tools; prompt_completion: prompt, completion; text: text"
 )
 
 
