@@ -19,6 +19,8 @@ from fttrain.manifest import spec_digest
 from fttrain.origins import merged, portable, portable_name, short_name
 from fttrain.rows import Rows
 
+# Fields that hold paths of this host, besides those that are called so.
+_PATHS = ("path", "files", "dataset_info")
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets")
 
 
@@ -62,8 +64,10 @@ def _cut_paths(message: Any) -> None:
         if field.message_type and not field.message_type.GetOptions().map_entry:
             for each in value if field.is_repeated else [value]:
                 _cut_paths(each)
-        elif field.name == "path" or field.name.endswith("_path"):
-            setattr(message, field.name, short_name(Path(value)))
+        elif field.name in _PATHS or field.name.endswith("_path"):
+            cut = [short_name(Path(each)) for each in ([value] if not field.is_repeated else value)]
+            message.ClearField(field.name)
+            message.MergeFrom(type(message)(**{field.name: cut if field.is_repeated else cut[0]}))
 
 
 def _result(spec: training_pb2.TrainingSpec, state: Any) -> Iterator[tuple[str, object]]:

@@ -13,6 +13,9 @@ from tests.support.hands import RealDaemon
 
 from ftclient import Client, InvalidSpec, Job, WrongState
 
+# Four real trainings, each with its preparation, one after another.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 ROWS = [("What is a queue?", "A line of jobs that wait."), ("What is a step?", "One change of the weights.")]
 SMALL = {"schedule": {"max_steps": 2}, "batch": {"global_batch": 1}, "optimizer": {"learning_rate": 1e-3}}
 
@@ -47,7 +50,7 @@ def chain(daemon: RealDaemon, client: Client) -> dict[str, Job]:
     client.submit(spec(daemon, "pairs", name="preferring", dpo={}, lora={"continue_from": {"from_job": "first"}}))
     client.submit(spec(daemon, "pairs", name="judge", model={"from_job": "first"}, reward={}, lora=lora))
     client.submit(spec(daemon, "answers", name="on-top", model={"from_job": "preferring"}, lora={"rank": 2}))
-    return {name: client.wait(name, timeout=280) for name in ("first", "preferring", "judge", "on-top")}
+    return {name: client.wait(name, timeout=600) for name in ("first", "preferring", "judge", "on-top")}
 
 
 def test_each_job_comes_after_the_ones_it_takes_from(chain: dict[str, Job]) -> None:
