@@ -71,14 +71,18 @@ class LabelScores(torch.autograd.Function):
         found = []
         for start, logits in _chunks(hidden, weight, bias):
             here = slice(start, start + len(logits))
-            target = logits.gather(1, labels[here, None])
-            mean, likeliest = logits.mean(1), logits.argmax(1) == labels[here]
-            total = logits.logsumexp(1, keepdim=True)
-            probabilities = logits.sub(total).exp_()
-            entropy = total.squeeze(1) - torch.linalg.vecdot(probabilities, logits)
-            found.append(((target - total).squeeze(1), entropy, mean, likeliest))
+            target = logits.gather(1, labels[here, None]).squeeze(1)
+            top, likeliest = logits.max(1)
+            # Of one pass: what the probabilities are shares of.
+            shares = logits.sub(top[:, None]).exp_()
+            whole = shares.sum(1)
+            total = top + whole.log()
+            entropy = total - torch.linalg.vecdot(shares, logits) / whole
+            found.append((target - total, entropy, logits.mean(1), likeliest == labels[here]))
             if directions is not None:
-                directions[here] = _towards(labels[here], probabilities, weight)
+                # For its label a hidden state goes to the label's row of the head, away from the mean of all rows.
+                mean = shares.to(weight.dtype) @ weight / whole[:, None].to(weight.dtype)
+                directions[here] = weight[labels[here]] - mean
         ctx.save_for_backward(*((directions,) if ahead else (hidden, weight, bias, labels)))
         scores = tuple(torch.cat(each) for each in zip(*found, strict=True))
         log_probs, entropy, mean_logits, is_top1 = scores
@@ -104,11 +108,6 @@ class LabelScores(torch.autograd.Function):
             if to_bias is not None:
                 to_bias += pull.sum(0)
         return to_hidden, to_weight.to(weight.dtype), to_bias.to(bias.dtype) if to_bias is not None else None, None
-
-
-def _towards(labels: Tensor, probabilities: Tensor, weight: Tensor) -> Tensor:
-    """Where a hidden state would go for its label: the label's row of the head less the mean of all rows."""
-    return weight[labels] - probabilities.to(weight.dtype) @ weight
 
 
 def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Any:

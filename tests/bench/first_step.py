@@ -23,7 +23,8 @@ def main(started: str, model: str, prepared: str, folder: str) -> None:
     from fttrain.report import Report
 
     parts["import"] = time.perf_counter() - before
-    vars(recipe).update(load_model=timed(parts, "model", recipe.load_model))
+    inside = vars(recipe)
+    inside["load_model"] = timed(parts, "model", inside["load_model"])
     rows = timed(parts, "rows", recipe.load_rows)(message)
     trainer, _ = timed(parts, "trainer", recipe.build_trainer)(message, rows, Report(None, 1))
     # The model is loaded while the trainer is built.

@@ -64,8 +64,9 @@ def learned(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Te
     model.zero_grad()
     out = model(input_ids=ids, attention_mask=mask)
     real = mask.bool()
+    balance = getattr(out, "aux_loss", None)
     loss = torch.nn.functional.cross_entropy(out.logits[real], ids[real])
-    (loss + (out.aux_loss if getattr(out, "aux_loss", None) is not None else 0)).backward()
+    torch.autograd.backward(loss if balance is None else loss + balance)
     return out.logits[real].detach(), {name: weight.grad for name, weight in model.named_parameters()}
 
 

@@ -268,6 +268,32 @@ def test_cpo(name: str, smol_nano: Path, rows: dict[str, Path], moved: Any, pair
     assert found == pytest.approx(expected(pairs), rel=2e-4)
 
 
+@pytest.mark.parametrize(
+    ("loss", "weight"),
+    # arXiv 2508.05629, equation 9: a token weighs as much as it is likely.
+    [("NLL", lambda logp: 1.0), ("DFT", math.exp)],
+)
+def test_sft(
+    loss: str,
+    weight: Callable[[float], float],
+    smol_nano: Path,
+    rows: dict[str, Path],
+    moved: Any,
+    tokenizer: Any,
+    tmp_path: Path,
+) -> None:
+    """The mean over all trained tokens of the batch, not over rows."""
+    trained = [
+        logp
+        for row in support.sft_rows(tokenizer)
+        for logp, label in zip(logps(moved, row["input_ids"]), row["labels"][1:], strict=True)
+        if label != -100
+    ]
+    expected = -sum(weight(logp) * logp for logp in trained) / len(trained)
+    found = loss_of_trainer(smol_nano, rows["sft"], tmp_path, "sft", f"loss: SFT_LOSS_{loss}", moved, 8)
+    assert found == pytest.approx(expected, rel=2e-4)
+
+
 def test_orpo(
     smol_nano: Path, rows: dict[str, Path], moved: Any, tokenizer: Any, pairs: list[Pair], tmp_path: Path
 ) -> None:
