@@ -15,7 +15,7 @@ from fttrain.data import choice, workers
 from fttrain.data.forms import Form
 from fttrain.data.limits import TooLong, fitted
 from fttrain.data.problems import BadRow, counted, listed, refused
-from fttrain.data.rows import RowWriter
+from fttrain.data.rows import RowWriter, shared
 from fttrain.data.sources import Place, Progress, Source
 from fttrain.data.tokens import Encoded, IdPair, Tokens
 from fttrain.data.workers import Batch
@@ -161,8 +161,7 @@ class Splits:
 
     def _leaks(self) -> Iterator[str]:
         """Whether evaluation tells less than it seems to."""
-        trained = set(self._train.fingerprints) if self._eval else set()
-        if self._eval and (both := sum(each in trained for each in self._eval.fingerprints)):
+        if self._eval and (both := shared(self._eval.fingerprints, self._train.fingerprints)):
             yield f"{counted(both)} for evaluation are also trained on"
 
     def _close(self, writer: RowWriter, sources: list[Source], field: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 
 from datasets import Dataset, load_from_disk
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from trl import pack_dataset
 
 from fttrain.data.limits import Measures
-from fttrain.data.rows import RowWriter, packed
+from fttrain.data.rows import RowWriter, duplicates, packed, shared
 from fttrain.data.tokens import Example, IdAnswer, IdPair
 
 
@@ -56,3 +57,9 @@ def test_labels_stay_true_or_false(tmp_path: Path) -> None:
 def test_packed_rows_are_as_many_as_trl_makes(lengths: list[int]) -> None:
     rows = Dataset.from_dict({"input_ids": [list(range(length)) for length in lengths]})
     assert packed(lengths, 16) == len(pack_dataset(rows, 16, "bfd"))
+
+
+def test_rows_that_are_there_already_and_rows_of_both_splits_are_counted() -> None:
+    assert duplicates(array("Q", [5, 1, 5, 5, 2**64 - 1])) == 2
+    assert shared(array("Q", [1, 1, 2, 3]), array("Q", [9, 1, 3])) == 3
+    assert duplicates(array("Q")) == shared(array("Q"), array("Q", [1])) == 0
