@@ -203,6 +203,8 @@ def _compute(
         gradient_checkpointing=gpu and not isinstance(method, PrefixTuning),
         padding_free=not isinstance(stage, Online)
         and not isinstance(method, PROMPTS)
+        # Its noise is scaled by the length of a row, and there would be one.
+        and compute.neftune_noise_alpha is None
         and attention is not Attention.EAGER
         and not (model and model.needs_padding),
     )

@@ -70,11 +70,14 @@ def _order(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
 
 
 def _padding(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
-    if training.compute.padding_free and training.model.attention is Attention.EAGER:
-        yield (
-            "compute.padding_free",
-            "is on, but eager attention needs padding; accepted with sdpa or flash_attention_2",
-        )
+    if not training.compute.padding_free:
+        return
+    if training.model.attention is Attention.EAGER:
+        text = "is on, but eager attention needs padding; accepted with sdpa or flash_attention_2"
+        yield "compute.padding_free", text
+    elif training.compute.neftune_noise_alpha is not None:
+        text = "is on, but NEFTune scales its noise by the length of each row; leave it out"
+        yield "compute.padding_free", text
 
 
 RULES: tuple[Rule, ...] = (_batch, _order, _padding, _cadences, _resources)

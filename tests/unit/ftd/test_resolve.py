@@ -292,3 +292,4 @@ def test_rows_are_padded_only_for_models_that_need_it_and_then_by_length(
     assert made.batch.group_by_length is not padding_free
     alone = resolve(TrainingSpec(batch=Batch(micro_batch=1)), GPU, model)
     assert alone.batch.group_by_length is False
+    assert not resolve(TrainingSpec(compute=Compute(neftune_noise_alpha=5.0)), GPU, model).compute.padding_free

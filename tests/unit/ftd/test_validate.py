@@ -384,6 +384,11 @@ COLUMNS_TEXT = (
             "is on, but eager attention needs padding; accepted with sdpa or flash_attention_2",
         ),
         (
+            {"training__compute": {"paddingFree": True, "neftuneNoiseAlpha": 5.0}},
+            "training.compute.padding_free",
+            "is on, but NEFTune scales its noise by the length of each row; leave it out",
+        ),
+        (
             {"training__batch": {"groupByLength": True}, "training__kto": {}},
             "training.batch.group_by_length",
             "is on, but the rows of kto have an order of their own; leave it out",

@@ -2185,7 +2185,8 @@ class Compute(_message.Message):
     """
     padding_free: _builtins.bool
     """Rows of a batch run end to end, without padding, and none sees another; what both answers of a pair begin with runs
-    once. The losses are the same. Default: true where the model's attention can be told where rows end. Refused with eager attention.
+    once. The losses are the same. Default: true where the model's attention can be told where rows end. Refused with eager
+    attention and with neftune_noise_alpha.
     """
     def __init__(
         self,
