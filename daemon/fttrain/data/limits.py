@@ -8,7 +8,8 @@ from finetuned.v1 import training_pb2
 from fttrain.data.problems import BadRow
 from fttrain.data.tokens import NOT_TRAINED, Example, IdAnswer, IdPair, IdPrompt
 
-Row = Example | IdPair | IdAnswer | IdPrompt
+Answered = Example | IdPair | IdAnswer
+Row = Answered | IdPrompt
 
 
 class TooLong(BadRow):
@@ -36,7 +37,8 @@ def fitted(row: Row, limit: int, policy: training_pb2.LongRows.ValueType) -> tup
     truncated = length > limit
     if truncated and policy != training_pb2.LONG_ROWS_TRUNCATE:
         raise TooLong(f"the row has {length} tokens; data.max_length is {limit}")
-    row = _cut(row, limit) if truncated else row
+    if truncated:
+        row = _cut(row, limit)
     trained = _trained(row)
     if not trained:
         where = f"its first {limit} tokens (data.max_length)" if truncated else "it"
@@ -53,7 +55,7 @@ def _prompt(row: IdPrompt, limit: int) -> tuple[IdPrompt, Measures]:
     return row, Measures(whole, whole, row.room, truncated=False)
 
 
-def _longest(row: Example | IdPair | IdAnswer) -> int:
+def _longest(row: Answered) -> int:
     if isinstance(row, Example):
         return len(row.input_ids)
     if isinstance(row, IdAnswer):
@@ -61,7 +63,7 @@ def _longest(row: Example | IdPair | IdAnswer) -> int:
     return len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids))
 
 
-def _cut(row: Example | IdPair | IdAnswer, limit: int) -> Row:
+def _cut(row: Answered, limit: int) -> Answered:
     if isinstance(row, Example):
         return Example(row.input_ids[:limit], row.labels[:limit])
     room = max(0, limit - len(row.prompt_ids))
@@ -70,7 +72,7 @@ def _cut(row: Example | IdPair | IdAnswer, limit: int) -> Row:
     return IdPair(row.prompt_ids, row.chosen_ids[:room], row.rejected_ids[:room])
 
 
-def _trained(row: Example | IdPair | IdAnswer) -> int:
+def _trained(row: Answered) -> int:
     """Tokens the loss is computed on; of preferences, the answers'. The first of a sequence is predicted by nothing."""
     if isinstance(row, Example):
         return len(row.labels) - row.labels.count(NOT_TRAINED) - (row.labels[:1] not in ([], [NOT_TRAINED]))

@@ -37,7 +37,7 @@ from ftd.resolve import resolve
 from ftd.spec import Batch, DeviceKind, Model, TrainingSpec
 from ftd.weights import Weights
 
-JSON = {"jsonValid": {}}
+JSON: dict[str, Any] = {"jsonValid": {}}
 VALID = (RewardFunction(kind=JsonValid()),)
 
 

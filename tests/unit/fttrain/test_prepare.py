@@ -225,6 +225,61 @@ def test_the_ids_are_those_of_the_tokenizer_and_template_alone(
     assert rows_of(result).to_list() == expected(AutoTokenizer.from_pretrained(model))
 
 
+PROMPTS = {
+    "prompt": {"prompt": [{"role": "user", "content": "What is a queue?"}], "answer": "A line."},
+    "alpaca": {"instruction": "What is a queue?", "output": "A line."},
+    "messages": {
+        "messages": [{"role": "user", "content": "What is a queue?"}, {"role": "assistant", "content": "A line."}]
+    },
+}
+
+
+@pytest.mark.parametrize("row", PROMPTS.values(), ids=PROMPTS)
+def test_a_row_is_a_prompt_with_its_answer_beside_it(row: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    message = asking(model, tmp_path, row)
+    result = prepared(message)
+    [found] = rows_of(result).to_list()
+    turns = [{"role": "user", "content": "What is a queue?"}]
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    assert found == {"prompt": prompt, "answer": "A line."}
+    # What memory is estimated for.
+    assert result.data.train.longest_row_tokens == len(prompt) + 16
+
+
+def test_plain_prompts_go_as_they_are_and_need_no_answer(model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    message = asking(model, tmp_path, {"prompt": "Once upon a"}, {"prompt": "", "answer": "x"}, {"prompt": "a " * 500})
+    result = prepared(message)
+    ids = AutoTokenizer.from_pretrained(model)("Once upon a")["input_ids"]
+    assert rows_of(result).to_list() == [{"prompt": ids, "answer": ""}]
+    assert [(row.row, row.reason) for row in result.data.dropped] == [
+        (2, "column 'prompt' is empty"),
+        (3, "the prompt has 501 tokens; 496 leave room for the answer"),
+    ]
+
+
+def test_a_reward_that_compares_needs_answers(model: Path, tmp_path: Path) -> None:
+    message = asking(model, tmp_path, {"prompt": "2 + 2 =", "answer": "4"}, {"prompt": "3 + 3 ="})
+    message.spec.grpo.rewards.add().exact_answer.SetInParent()
+    result = prepared(message)
+    assert rows_of(result)["answer"] == ["4"]
+    assert [(row.row, row.reason) for row in result.data.dropped] == [
+        (2, "the row has no answer, which the reward exact_answer compares with")
+    ]
+
+
+def asking(model: Path, folder: Path, *rows: dict[str, Any]) -> trainer_pb2.Bootstrap:
+    """An order to prepare the rows for grpo with answers of 16 tokens."""
+    message = order(model, folder, jsonl(folder / "asked.jsonl", rows), stage="grpo")
+    message.spec.grpo.sampling.max_completion_length = 16
+    message.spec.data.long_rows = training_pb2.LONG_ROWS_DROP
+    return message
+
+
 def test_packed_rows_are_counted_as_the_trainer_will_see_them(model: Path, tmp_path: Path) -> None:
     message = order(model, tmp_path, texts(tmp_path / "a.jsonl", 40), stage="pretrain")
     message.spec.data.packing = True
