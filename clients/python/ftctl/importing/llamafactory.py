@@ -21,6 +21,7 @@ from ftctl.importing.llamafactory_data import (
     template,
     train_on,
 )
+from ftctl.importing.online import PPO
 from ftctl.importing.preferences import OWN_STAGES, beta, likelihood, loss, of_stage, stage_entries
 from ftctl.importing.report import Entry
 from ftctl.importing.rules import (
@@ -40,9 +41,9 @@ from ftctl.importing.rules import (
 from ftctl.importing.trainer import FAMILIES, TRAINER
 from ftctl.importing.values import flag, integer, is_off, number, text, word, words
 
-STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "kto"}
+STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "ppo": "ppo", "kto": "kto"}
 METHODS = {"lora": "lora", "full": "full", "freeze": "freeze"}
-_LATER = {"ppo": "PPO", "oft": "OFT"}
+_LATER = {"oft": "OFT"}
 LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
 _V1 = ("peft_config", "train_dataset", "dist_config", "quant_config", "micro_batch_size", "global_batch_size")
 
@@ -244,7 +245,7 @@ TABLE: dict[str, Rule] = {
     **_kept_off("this loss is not there yet", "use_dft_loss", "use_asft_loss", "use_eaft_loss"),
     **_kept_off("this part of a preference loss is not there yet", "pref_bco_weight"),
     **_kept_off("the reference is not quantised", "ref_model_quantization_bit"),
-    **_kept_off("reward models are not there yet", "reward_model", "reward_model_adapters"),
+    **_kept_off("an adapter names its base", "reward_model_adapters"),
     **_kept_off("fp8 is not there yet", "fp8"),
     **_kept_off("this change of the model is not there yet", "rope_scaling", "shift_attn", "mixture_of_depths"),
     **_kept_off("this change of the model is not there yet", "moe_aux_loss_coef", "train_from_scratch"),
@@ -270,12 +271,12 @@ TABLE: dict[str, Rule] = {
     **_unused("a figure of speed; tokens per second are reported", "include_effective_tokens_per_second"),
     **_unused("a tracker; every step is in the journal", "use_swanlab"),
     **_unused("a secret; nothing is fetched", "hf_hub_token", "ms_hub_token", "om_hub_token"),
-    **_unused("not PPO", "ppo_buffer_size", "ppo_epochs", "ppo_score_norm", "ppo_target", "ppo_whiten_rewards"),
-    **_unused("not PPO", "reward_model_type", "reward_model_quantization_bit"),
+    **_unused("where a quantised reward model is loaded", "reward_model_quantization_bit"),
     **_unused("not OFT", "oft_rank", "oft_block_size", "oft_target", "module_dropout"),
     **_unused("not PiSSA", "pissa_iter"),
-    **_unused("for generating text only", "do_sample", "temperature", "top_p", "top_k", "num_beams", "eval_num_beams"),
-    **_unused("for generating text only", "max_length", "max_new_tokens", "repetition_penalty", "length_penalty"),
+    **PPO,
+    **_unused("for generating text only", "do_sample", "num_beams", "eval_num_beams"),
+    **_unused("for generating text only", "max_length", "length_penalty"),
     **_unused("for generating text only", "skip_special_tokens", "generation_max_length", "generation_num_beams"),
     **_unused("for serving only", "infer_backend", "infer_dtype", "offload_folder", "use_kv_cache"),
     **_unused("where a quantised model is served", "quantization_device_map"),

@@ -15,7 +15,7 @@ from ftctl.importing.values import Reader, number, word
 PAIRED = ("reward", "dpo", "orpo", "cpo")
 # Losses that the tools count as DPO's or CPO's, and the stage they are here.
 OWN_STAGES = {"orpo": "orpo", "simpo": "cpo"}
-_WITH_BETA = ("dpo", "kto", "orpo", "cpo")
+_WITH_BETA = ("dpo", "kto", "orpo", "cpo", "grpo")
 SCORES = "the output is a sequence classification model with one label, not a value head"
 
 

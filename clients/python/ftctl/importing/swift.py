@@ -15,6 +15,7 @@ from ftctl.importing import values
 from ftctl.importing.dataset_info import ENDINGS
 from ftctl.importing.evaluating import PATIENCE
 from ftctl.importing.llamafactory import TABLE as LLAMAFACTORY
+from ftctl.importing.online import GRPO
 from ftctl.importing.place import tidy
 from ftctl.importing.preferences import beta, likelihood, loss, of_stage, stage_entries
 from ftctl.importing.report import Entry
@@ -38,7 +39,7 @@ from ftctl.importing.trainer import FAMILIES, TRAINER, packing
 from ftctl.importing.values import count, flag, number, text, word, words
 
 STAGES = {"pt": "pretrain", "sft": "sft"}
-ALIGNMENTS = {"dpo": "dpo", "kto": "kto", "orpo": "orpo", "cpo": "cpo", "simpo": "cpo", "rm": "reward"}
+ALIGNMENTS = {"dpo": "dpo", "kto": "kto", "orpo": "orpo", "cpo": "cpo", "simpo": "cpo", "rm": "reward", "grpo": "grpo"}
 METHODS = {"lora": "lora", "full": "full"}
 LOSSES = {name: name for name in ("sigmoid", "hinge", "ipo", "robust")}
 _TRAIN_ON = {"default": "assistant", "last_round": "last_assistant", "all": "all"}
@@ -65,8 +66,8 @@ def method(draft: Draft) -> str:
 
 
 def _command(draft: Draft, key: str, value: Any) -> Entry:
-    if value in STAGES:
-        return write(key, value, STAGES[value], {})
+    if str(value) in STAGES:
+        return write(key, value, STAGES[str(value)], {})
     return command("rlhf", *STAGES).apply(draft, key, value)  # type: ignore[return-value]
 
 
@@ -74,6 +75,10 @@ def _rlhf(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
     if word(value) not in ALIGNMENTS:
         return refuse(key, value, "this alignment cannot be trained yet", f"accepted are {', '.join(ALIGNMENTS)}")
     return stage_entries(draft, key, value, word(value))
+
+
+def _beta_default(draft: Draft) -> Any:
+    return 0.04 if draft.stage == "grpo" else _of_simpo(2.0)(draft)
 
 
 def _of_simpo(size: float) -> Any:
@@ -179,7 +184,7 @@ _SAME = (
     "shuffle_buffer_size add_version check_model create_checkpoint_symlink use_hf hub_token custom_dataset_info "
     "model_type model_author model_name packing_num_proc acc_strategy use_flash_ckpt ignore_args_error load_args "
     "load_data_args val_dataset_shuffle padding_side tuner_backend "
-    "max_new_tokens temperature top_k top_p num_beams stream merge_lora max_shard_size safe_serialization use_ray "
+    "max_new_tokens num_beams stream merge_lora max_shard_size safe_serialization use_ray "
     "template_backend response_prefix agent_template remove_unused_columns logging_nan_inf_filter "
     "bnb_4bit_quant_storage bnb_4bit_compute_dtype lora_dtype lisa_step_interval norm_bbox "
     "freeze_vit freeze_aligner max_pixels vit_gradient_checkpointing vit_lr aligner_lr eval_limit max_model_len"
@@ -191,7 +196,7 @@ _OFF = (
     "enable_dft_loss enable_channel_loss label_smoothing loss_weights "
     "task_type num_labels problem_type freeze_llm optimizer metric eval_use_evalscope "
     "router_aux_loss_coef packing_length max_epochs resume_only_model device_map max_memory model_kwargs "
-    "init_strategy reward_model reward_funcs teacher_model"
+    "init_strategy teacher_model"
 )
 TABLE: dict[str, Rule] = {
     **with_defaults(
@@ -232,7 +237,7 @@ TABLE: dict[str, Rule] = {
     "double_quantization": LLAMAFACTORY["double_quantization"],
     "lora_bias": refused("biases are not trained", "use none", lambda v: text(v) == "none"),
     "init_weights": refused("other starts of an adapter are not there yet", "use true", lambda v: word(v) == "true"),
-    "beta": replace(beta(), default=_of_simpo(2.0)),
+    "beta": replace(beta(), default=_beta_default),
     "loss_type": loss("rpo_alpha", LOSSES),
     "rpo_alpha": likelihood("loss_type", LOSSES),
     "ld_alpha": of_stage("dpo.ld_alpha", number),
@@ -241,6 +246,7 @@ TABLE: dict[str, Rule] = {
     "desirable_weight": of_stage("kto.desirable_weight", number),
     "undesirable_weight": of_stage("kto.undesirable_weight", number),
     "center_rewards_coefficient": of_stage("reward.center_coefficient", number),
+    **GRPO,
     "output_dir": LLAMAFACTORY["output_dir"],
     "adapter_name_or_path": LLAMAFACTORY["adapter_name_or_path"],
     "early_stop_interval": PATIENCE,

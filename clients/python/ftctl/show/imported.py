@@ -69,13 +69,11 @@ def _shown(value: Any) -> str:
             return str(value).lower()
         case float():
             return f"{value:g}"
-        case {"path": path}:
-            return str(path)
-        case list() if value and isinstance(value[0], dict):
-            # Sources by their files; anything else by its values: sigmoid, sft 0.2.
-            return ", ".join(str(item.get("path") or " ".join(map(str, item.values()))) for item in value)
+        # Sources and weights by their place; anything else by its values: sigmoid, sft 0.2.
+        case dict():
+            return str(value["path"]) if "path" in value else " ".join(map(_shown, value.values()))
         case list():
-            return ", ".join(str(item) for item in value)
+            return ", ".join(map(_shown, value))
         case _:
             text = str(value)
             return text if len(text) <= 100 else f"{text[:99]}…"

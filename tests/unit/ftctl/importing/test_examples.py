@@ -59,7 +59,7 @@ def test_the_report_as_json_holds_the_spec(ftctl: Run) -> None:
 
 
 def test_json_of_a_refusal_has_no_spec(ftctl: Run) -> None:
-    done = ftctl("import", str(EXAMPLES / "llamafactory" / "lora_ppo.yaml"), "--report", "json")
+    done = ftctl("import", str(EXAMPLES / "llamafactory" / "predict.yaml"), "--report", "json")
     assert done.code == 6
     assert json.loads(done.out)["spec"] is None
 

@@ -65,6 +65,42 @@ def test_a_stage_by_its_name_here(tool: Tool, keys: dict[str, Any], stage: dict[
     assert {name: spec[name] for name in ("reward", "dpo", "kto", "orpo", "cpo") if name in spec} == stage
 
 
+def test_ppo_scores_with_a_model_and_draws_as_llamafactory_does() -> None:
+    found = read(LLAMAFACTORY, stage="ppo", dataset="answers", reward_model="rm", max_new_tokens=128, ppo_epochs=2)
+    assert found.faithful, found.of(Kind.REFUSED)
+    assert found.spec["ppo"] == {
+        "rewards": [{"reward_model": {"weights": {"path": "rm"}}}],
+        "iterations": 2,
+        "sampling": {"max_completion_length": 128, "temperature": 0.95, "top_p": 0.7, "top_k": 50},
+    }
+    assert entry(found, "ppo_target").kind is Kind.DEFAULTED
+
+
+def test_grpo_scores_with_functions_and_a_model() -> None:
+    found = read(SWIFT, rlhf_type="grpo", reward_funcs="format", reward_model="rm", num_generations=4)
+    assert found.faithful, found.of(Kind.REFUSED)
+    assert found.spec["grpo"] == {
+        "rewards": [{"tag_format": {}}, {"reward_model": {"weights": {"path": "rm"}}}],
+        "generations": 4,
+        "beta": 0.04,
+        "sampling": {"max_completion_length": 512},
+    }
+
+
+@pytest.mark.parametrize(
+    ("tool", "keys", "blamed"),
+    [
+        (LLAMAFACTORY, {"stage": "ppo", "reward_model": "http://x", "reward_model_type": "api"}, "reward_model"),
+        (LLAMAFACTORY, {"stage": "ppo", "reward_model": "rm", "ppo_score_norm": True}, "ppo_score_norm"),
+        (LLAMAFACTORY, {"stage": "ppo"}, "reward_model"),
+        (SWIFT, {"rlhf_type": "grpo", "reward_funcs": "cosine"}, "reward_funcs"),
+    ],
+)
+def test_what_answers_are_worth_cannot_be_said(tool: Tool, keys: dict[str, Any], blamed: str) -> None:
+    data = {"dataset": "answers"} if tool is LLAMAFACTORY else {}
+    assert blamed in [each.key for each in read(tool, **keys, **data).of(Kind.REFUSED)]
+
+
 @pytest.mark.parametrize(
     ("keys", "micro", "whole"),
     [
