@@ -62,11 +62,13 @@ def estimate(
     key = _key(learned.shape_key(work))
     found = learned.learn(arithmetic.estimate_shape(work, shape), key, _lessons(runs))
     made = shape.parameters * work.exported_weight_bytes
+    # What is divided is loaded to the host first, by each rank.
+    loaded = work.gpus * shape.parameters * work.weight_bytes if work.sharding != "ddp" else 0
     if any(run.subject.shape == key and run.peak_bytes and not run.out_of_memory for run in runs):
         found = _narrowed(found, work)
     return replace(
         _told(found, sequence_length),
-        host_bytes=_HOST_BYTES * work.gpus + made if work.device == "gpu" else 0,
+        host_bytes=_HOST_BYTES * work.gpus + made + loaded if work.device == "gpu" else 0,
         disk_bytes=disk_bytes(work, shape, _kept(training), _exported(training.output)),
         token_operations=token_operations(work, shape),
     )
