@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ftd.errors import Violation
-from ftd.limits import is_usable_path
-from ftd.methods import Lora, Qlora
+from ftd.limits import ALL_LINEAR, is_usable_path
+from ftd.methods import Lora, LoraBias, Qlora, as_saved
 from ftd.origins import Origin, lora_of, shaped_as, stands_on_own_model, weights_in, with_lora, with_weights
 from ftd.paths import PathRefused, Roots
 from ftd.spec import TrainingSpec
@@ -30,6 +30,9 @@ PEFT_NAMES = {
     "modules_to_save": "modules_to_save",
     "rslora": "use_rslora",
     "dora": "use_dora",
+    "exclude_modules": "exclude_modules",
+    "rank_pattern": "rank_pattern",
+    "alpha_pattern": "alpha_pattern",
 }
 
 
@@ -109,7 +112,8 @@ def _shaped(
     place = "qlora.lora" if isinstance(method, Qlora) else "lora"
     origin, folder = origins.get(f"{place}.continue_from.from_job"), found.get(f"{place}.continue_from")
     if origin is not None:
-        adapter = lora_of(origin.job.resolved.method)
+        theirs = lora_of(origin.job.resolved.method)
+        adapter = as_saved(theirs) if theirs else None
     else:
         adapter = lora_shape(folder.adapter) if folder and folder.adapter else None
     if adapter is None:
@@ -123,8 +127,13 @@ def lora_shape(config: Mapping[str, Any]) -> Lora:
     """The shape of a LoRA adapter, as a spec would ask for it."""
     known = {each.name for each in fields(Lora)}
     values: dict[str, Any] = {name: config.get(theirs) for name, theirs in PEFT_NAMES.items() if name in known}
-    modules = {name: _modules(values[name]) for name in ("target_modules", "modules_to_save")}
-    return Lora(**{**values, **modules})
+    modules: dict[str, Any] = {
+        name: _modules(values[name]) for name in ("target_modules", "modules_to_save", "exclude_modules")
+    }
+    if isinstance(values["target_modules"], str) and values["target_modules"] != ALL_LINEAR:
+        modules |= {"target_modules": (), "target_pattern": values["target_modules"]}
+    patterns = {name: dict(values[name] or {}) for name in ("rank_pattern", "alpha_pattern")}
+    return Lora(**{**values, **modules, **patterns, "bias": LoraBias(config.get("bias") or "none")})
 
 
 def _modules(given: Any) -> tuple[str, ...]:

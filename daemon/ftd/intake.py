@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ftd import memory
+from ftd.abilities import unable
 from ftd.adapters import settle
 from ftd.beside import parameters_beside
 from ftd.capacity import device_kind, missing_devices, most_it_may_need, too_large
@@ -22,7 +23,6 @@ from ftd.datasets import Data, DataSource, Format
 from ftd.errors import InvalidSpec, TooLarge, Violation
 from ftd.limits import is_usable_path
 from ftd.measured import Measurement, Subject
-from ftd.methods import Freeze
 from ftd.models import HostPolicy, ModelInfo, read_model
 from ftd.names import default_name
 from ftd.online import Rewarded, UserFunction
@@ -86,6 +86,7 @@ class Intake:
         pathless = {f"{each.field.rpartition('.')[0]}.path" for each in missing}
         text = check(replace(spec, training=replace(spec.training, data=data)), device)
         violations = [
+            *taken.problems,
             *(each for each in text if each.field not in pathless),
             *found,
             *shaped,
@@ -96,6 +97,7 @@ class Intake:
             *_user_functions(training, self.policy),
             *self._output(training.output),
             *_beyond_model(training, model),
+            *unable(training, model),
             *_attention(training.model, device, model),
             *_gguf(training, model),
             *_push(training, self.policy),
@@ -295,45 +297,11 @@ def _is_conversation(source: DataSource, row: dict[str, Any]) -> bool:
 
 
 def _beyond_model(training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation]:
-    """More tokens or layers than the model has."""
-    length, method = training.data.max_length, training.method
-    longest, layers = (model.max_length, model.layers) if model else (None, None)
+    """More tokens than the model reads."""
+    length, longest = training.data.max_length, model.max_length if model else None
     if length is not None and longest is not None and length > longest:
         text = f"is {length}, but the model reads at most {longest} tokens; accepted is 8 to {longest}"
         yield Violation("training.data.max_length", text)
-    wanted = method.trainable_layers if isinstance(method, Freeze) else None
-    if wanted is not None and layers is not None and abs(wanted) > layers:
-        text = f"is {wanted}, but the model has {layers} layers; accepted is 1 to {layers}"
-        yield Violation("training.freeze.trainable_layers", text)
-    lora = lora_of(method)
-    if lora is not None and layers is not None and max(lora.layers, default=0) >= layers:
-        place = "qlora.lora" if isinstance(method, Qlora) else "lora"
-        text = f"has {max(lora.layers)}, but the model has {layers} layers; accepted are 0 to {layers - 1}"
-        yield Violation(f"training.{place}.layers", text)
-
-
-def _optimizer(training: TrainingSpec) -> Iterator[Violation]:
-    kind = OPTIMIZERS.get(training.optimizer.name or "")
-    if kind is not None and kind.module and importlib.util.find_spec(kind.module) is None:
-        text = f"is {training.optimizer.name}, but the package {kind.package} is not installed here"
-        yield Violation("training.optimizer.name", f"{text}; accepted is e.g. adamw_torch_fused")
-
-
-def _quantised(training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation]:
-    """A base model that was quantised before."""
-    found = model.config.get("quantization_config") if model else None
-    if not isinstance(found, Mapping):
-        return
-    how = str(found.get("quant_method") or "an unknown way")
-    if how not in _QUANTISED_BY:
-        text = f"is a model that was quantised by {how}; accepted is one that was not, or {' or '.join(_QUANTISED_BY)}"
-        yield Violation("training.model.path", text)
-    elif importlib.util.find_spec(_QUANTISED_BY[how]) is None:
-        text = f"is a model quantised by {how}, whose kernels are in the package {_QUANTISED_BY[how]}"
-        yield Violation("training.model.path", f"{text}, which is not installed here; accepted is the model as it was")
-    elif not isinstance(training.method or Lora(), Lora):
-        text = f"is a model quantised by {how}, whose weights cannot be trained; accepted with lora"
-        yield Violation("training.model.path", text)
 
 
 def _gguf(training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation]:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ftsched.shapes import Experts, Matrix, Reads, Shape
-from ftsched.workload import Workload, adapter_parameters, adapts_attention_only, adapts_experts, targeted
+from ftsched.trained import adapter_parameters, adapts_attention_only, adapts_experts, targeted
+from ftsched.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ def activations(work: Workload, shape: Shape) -> Activations:
     per_token = _norms(work, shape) + _attention(work, shape) + _mlp(work, shape) + _inputs(work, shape)
     layer = tokens * per_token + _copies(work, shape)
     # Nothing is kept for layers below the first trained one.
-    layers = work.trained_layers if work.method == "freeze" else shape.layers
+    from_the_top = work.method == "freeze" and not (work.adapter.first_layers or work.adapter.extra_modules)
+    layers = work.trained_layers if from_the_top else shape.layers
     if work.recompute:
         total = layers * tokens * r * h
         layer -= 4 * h * tokens if r == 4 else 0
@@ -138,7 +140,7 @@ def _adapter_inputs(work: Workload, shape: Shape) -> int:
         # One kernel reads the attention's input in the adapters' format, and makes the products of low rank again.
         alone = [each for each in adapted if each.reads is not Reads.ATTENTION_INPUT]
         return work.adapter_bytes * shape.hidden + c * (sum(each.inputs for each in alone) + work.rank * len(alone))
-    ranks = work.rank * len(adapted)
+    ranks = work.rank * len(adapted) + _beside_ranks(work, adapted)
     if work.dropout:
         return sum((c + 1) * each.inputs for each in adapted) + c * ranks
     if work.adapter_bytes == 4 and (work.autocast or c == 2):
@@ -152,6 +154,19 @@ def _adapter_inputs(work: Workload, shape: Shape) -> int:
     return c * (sum(shared.values()) + ranks)
 
 
+def _beside_ranks(work: Workload, adapted: Iterable[Matrix]) -> int:
+    """Numbers that other methods keep of a token beside what a module reads: what is scaled."""
+    match work.method:
+        case "adalora":
+            return work.rank
+        case "vera" | "ia3":
+            return sum(each.outputs for each in adapted)
+        case "oft":
+            return sum(each.inputs for each in adapted)
+        case _:
+            return 0
+
+
 def _copies(work: Workload, shape: Shape) -> int:
     """16-bit copies of fp32 weights that autocast makes, bytes per layer; and merged experts."""
     c = work.compute_bytes
@@ -160,6 +175,9 @@ def _copies(work: Workload, shape: Shape) -> int:
         size += c * shape.layer_weights
     if work.autocast and work.adapts and work.adapter_bytes == 4:
         size += c * adapter_parameters(work, shape)
+    if work.method == "boft":
+        # The rotation of each module, and its weights rotated and then scaled.
+        size += c * sum((2 + work.adapter.factors) * each.inputs**2 + 2 * each.size for each in targeted(work, shape))
     if adapts_experts(work, shape) and shape.experts is not None:
         size += c * shape.experts.weights(shape.hidden)
     return size

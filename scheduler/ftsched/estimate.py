@@ -30,7 +30,8 @@ from ftsched.optimizers import DERIVED as DERIVED_OPTIMIZERS
 from ftsched.optimizers import optimizer_bytes
 from ftsched.shapes import Shape, shape_of
 from ftsched.sharding import Division, division
-from ftsched.workload import PAIRED, REFERENCED, Workload, model_parameters, trained_parameters
+from ftsched.trained import model_parameters, trained_parameters
+from ftsched.workload import PAIRED, REFERENCED, Workload
 
 # What a process holds besides tensors: the CUDA context, with NCCL's buffers where there are several GPUs; on a CPU the
 # interpreter with the training libraries, 0.9 GiB as measured, and what the allocator and a mapped weights file keep.
@@ -49,6 +50,7 @@ _NOTES = {
     "loss and head": "the head in chunks, never all logits",
     "gradients of all processes": "a second copy that is exchanged",
     "reference model": "a frozen copy",
+    "reference adapter": "a frozen copy of the one that is trained on",
     "other models": "as a reward model on the same device",
     "gathered parameters": "of one layer and of what belongs to none",
     "gradients not yet divided": "of one layer and of the head",
@@ -134,7 +136,7 @@ def _uncertainty(work: Workload, shape: Shape) -> float:
     if work.device == "cpu":
         return ON_CPU
     devices = work.gpus == 1 or work.sharding == "fsdp"
-    measured = work.stage in ("sft", "pretrain") and work.method != "freeze" and devices
+    measured = work.stage in ("sft", "pretrain") and work.method in ("lora", "qlora", "full") and devices
     derived = work.dora or work.saved_modules or work.optimizer in DERIVED_OPTIMIZERS
     return MEASURED if measured and not derived else DERIVED
 
@@ -194,6 +196,7 @@ def _kept(work: Workload, shape: Shape, shares: Division, trained: int) -> tuple
         "optimizer states": states / shares.states,
         "gradients of all processes": shares.exchanged,
         "reference model": shape.parameters * work.weight_bytes / shares.weights if reference else 0,
+        "reference adapter": trained * work.trained_bytes / shares.weights if work.reference_adapter else 0,
         "other models": work.other_models_bytes,
     }
     return kept, scratch / shares.states

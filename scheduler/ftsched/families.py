@@ -58,6 +58,11 @@ class Family:
     drops: bool = False
     tied: bool = False
     head_dim: int | None = None
+    # Paths of the list of layers, of embedding and head; and in a layer of the parts that a matrix without a dot is in.
+    layers: str = "model.layers"
+    embedding: str = "model.embed_tokens"
+    head: str = "lm_head"
+    parts: tuple[str, str] = ("self_attn", "mlp")
     # What its attention cannot run on: capped scores take away SDPA, a bias by distance the flash kernel as well.
     sdpa: bool = True
     flash: bool = True
@@ -67,6 +72,10 @@ class Family:
     def fused(self) -> bool:
         """Whether one matrix makes queries, keys and values."""
         return len(self.attention) == 2
+
+    def place(self, matrix: str) -> str:
+        """The path of a matrix in its layer."""
+        return matrix if "." in matrix else f"{self.parts[matrix not in self.attention]}.{matrix}"
 
 
 _GPT2 = Family(
@@ -78,6 +87,8 @@ _GPT2 = Family(
     positions=1024,
     drops=True,
     tied=True,
+    layers="transformer.h",
+    embedding="transformer.wte",
 )
 _FUSED_GATE = ("gate_up_proj", "down_proj")
 _NEOX_NAMES = ("query_key_value", "attention.dense"), ("dense_h_to_4h", "dense_4h_to_h")
@@ -122,6 +133,8 @@ FAMILIES = {
         positions=1024,
         drops=True,
         tied=True,
+        layers="transformer.h",
+        embedding="transformer.wte",
     ),
     "gpt_neox": Family(
         attention=_NEOX_NAMES[0],
@@ -131,6 +144,10 @@ FAMILIES = {
         biases="all",
         keeps_fused=True,
         parallel=True,
+        layers="gpt_neox.layers",
+        embedding="gpt_neox.embed_in",
+        head="embed_out",
+        parts=("attention", "mlp"),
     ),
     "falcon": Family(
         attention=_BLOOM_NAMES[0],
@@ -141,6 +158,9 @@ FAMILIES = {
         keeps_fused=True,
         parallel=True,
         tied=True,
+        layers="transformer.h",
+        embedding="transformer.word_embeddings",
+        parts=("self_attention", "mlp"),
     ),
     "bloom": Family(
         attention=_BLOOM_NAMES[0],
@@ -152,6 +172,9 @@ FAMILIES = {
         tied=True,
         sdpa=False,
         flash=False,
+        layers="transformer.h",
+        embedding="transformer.word_embeddings",
+        parts=("self_attention", "mlp"),
     ),
     "stablelm": Family(layer_norm=True),
     "qwen": Family(

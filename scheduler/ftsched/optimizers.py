@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from ftsched.shapes import Shape
 from ftsched.workload import Workload
 
-# GaLore and APOLLO keep the states of a matrix at this rank unless told otherwise.
-LOW_RANK = 128
-
 
 class UnknownOptimizer(ValueError):
     """An optimizer that is not in the table; the message lists those that are."""
@@ -56,6 +53,16 @@ _TABLE = {
     "sgd": Use(),
     "sgd_momentum": Use(times=1),
     "rmsprop": Use(times=1),
+    "rmsprop_momentum": Use(times=2),
+    "rmsprop_bnb": Use(bytes=4),
+    "rmsprop_bnb_32bit": Use(bytes=4),
+    "rmsprop_bnb_8bit": Use(bytes=1.02),
+    # Two fast averages and a slow one.
+    "ademamix": Use(bytes=12),
+    "paged_ademamix_32bit": Use(bytes=12),
+    "ademamix_8bit": Use(bytes=3.05),
+    "paged_ademamix_8bit": Use(bytes=3.05),
+    "stable_adamw": Use(times=2, scratch_times=1),
     "adagrad": Use(times=1),
     "adafactor": Use(bytes=0.01, scratch_bytes=4),
     "galore_adamw": Use(times=2, low_rank=True),
@@ -86,4 +93,4 @@ def _low_rank(work: Workload, shape: Shape, trained: int, use: Use) -> float:
     per_parameter = use.times * work.trained_bytes + use.bytes
     sides = shape.layers * sum(each.inputs + each.outputs for each in shape.matrices)
     rest = max(0, trained - shape.linear_weights)
-    return LOW_RANK * sides * per_parameter + rest * per_parameter
+    return work.projection_rank * sides * per_parameter + rest * per_parameter

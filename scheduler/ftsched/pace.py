@@ -7,7 +7,8 @@ this does not. Pure.
 from __future__ import annotations
 
 from ftsched.shapes import Shape
-from ftsched.workload import REFERENCED, Workload, model_parameters, trained_parameters
+from ftsched.trained import model_parameters, trained_parameters
+from ftsched.workload import REFERENCED, Workload
 
 # Dense 16-bit operations a second as the vendors state them, by a part of the name the driver gives. The longest part
 # that is found counts.

@@ -37,15 +37,12 @@ class Matrix:
     inputs: int
     outputs: int
     reads: Reads
+    bias: bool = False
 
     @property
     def size(self) -> int:
         """Its number of weights."""
         return self.inputs * self.outputs
-
-    def called(self, target: str) -> bool:
-        """Whether PEFT takes `target` for this layer: the name, or the end of it after a dot, or a longer path."""
-        return f".{self.name}".endswith(f".{target}") or target.endswith(f".{self.name}")
 
 
 # The number of experts has had several names, for one model type too.
@@ -93,6 +90,8 @@ class Shape:
     # Norms and biases of a layer, and what lies beyond the layers but embedding and head.
     other_per_layer: int
     beyond: int
+    # Biases of all layers, of their norms too, and of what lies beyond them.
+    biases: int = 0
     # All parameters as counted by somebody who has the model's code; 0 if nobody did.
     counted: int = 0
 
@@ -153,6 +152,7 @@ def shape_of(config: Config, counted: int = 0) -> Shape:
         intermediate //= 2
     experts = _experts(config, family.sparse)
     matrices = _matrices(family, hidden, intermediate, query, group, experts)
+    matrices = tuple(replace(each, bias=_has_bias(config, family, each)) for each in matrices)
     return Shape(
         model_type=model_type,
         known=name in FAMILIES,
@@ -171,6 +171,7 @@ def shape_of(config: Config, counted: int = 0) -> Shape:
         dense_layers=_dense_layers(config, layers) if experts else 0,
         other_per_layer=_norms_and_biases(config, family, matrices, dim),
         beyond=_beyond(config, family, hidden),
+        biases=_biases(config, family, matrices, layers),
         counted=counted,
     )
 
@@ -271,16 +272,28 @@ def _mlp(family: Family, hidden: int, inner: int) -> tuple[Matrix, ...]:
 def _norms_and_biases(config: Config, family: Family, matrices: tuple[Matrix, ...], dim: int) -> int:
     hidden = matrices[0].inputs
     count = family.norms * hidden * (2 if family.layer_norm else 1) + (2 * dim if family.qk_norm else 0)
+    return count + sum(matrix.outputs for matrix in matrices if matrix.bias)
+
+
+def _has_bias(config: Config, family: Family, matrix: Matrix) -> bool:
     if family.biases == "all":
-        return count + sum(matrix.outputs for matrix in matrices)
+        return True
     attention_bias = config.get("attention_bias", family.attention_bias)
-    if family.biases == "qkv" or attention_bias:
-        count += sum(m.outputs for m in matrices if m.reads is Reads.ATTENTION_INPUT)
-    if attention_bias and family.output_bias:
-        count += hidden
-    if config.get("mlp_bias"):
-        count += sum(m.outputs for m in matrices if m.reads in (Reads.MLP_INPUT, Reads.MLP_INNER))
-    return count
+    match matrix.reads:
+        case Reads.ATTENTION_INPUT:
+            return bool(family.biases == "qkv" or attention_bias)
+        case Reads.ATTENTION_OUTPUT:
+            return bool(attention_bias and family.output_bias)
+        case Reads.MLP_INPUT | Reads.MLP_INNER:
+            return bool(config.get("mlp_bias"))
+
+
+def _biases(config: Config, family: Family, matrices: tuple[Matrix, ...], layers: int) -> int:
+    """All biases: of the matrices, of LayerNorms and of the head."""
+    norms = matrices[0].inputs if family.layer_norm else 0
+    head = _number(config, "vocab_size") if family.head_bias else 0
+    beyond = norms * (2 if family.embedding_norm else 1) + head
+    return layers * (sum(each.outputs for each in matrices if each.bias) + family.norms * norms) + beyond
 
 
 def _beyond(config: Config, family: Family, hidden: int) -> int:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import inf
 
 from ftsched.shapes import Shape
-from ftsched.workload import Workload, adapter_parameters
+from ftsched.trained import adapter_parameters
+from ftsched.workload import Workload
 
 # DeepSpeed reduces gradients in buckets of at most so many bytes.
 ZERO_BUCKET = 2_000_000_000

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ftsched.optimizers import optimizer_bytes
 from ftsched.shapes import Shape
-from ftsched.workload import Workload, model_parameters, trained_parameters
+from ftsched.trained import model_parameters, trained_parameters
+from ftsched.workload import Workload
 
 # Tokenizer, configuration, random states, trainer's state, manifest.
 OTHER_FILES = 32 * 2**20

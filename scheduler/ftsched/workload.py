@@ -38,7 +38,7 @@ AttentionKernel = Literal["flash", "masked", "eager"]
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """What a method says beyond rank and targets: which modules of which layers it means, and the sizes of its parts."""
+    """What a method says beyond rank and targets: which modules of which layers, and the sizes of its parts."""
 
     # A pattern of whole paths in place of the targets; names that are no target; numbers of layers, empty for all.
     pattern: str = ""
@@ -57,7 +57,7 @@ class Adapter:
     virtual_tokens: int = 0
     encoder: str = ""
     encoder_width: int = 0
-    # Of frozen models: modules of the trained layers, all if empty, and modules beyond; whether the first layers are trained.
+    # Of frozen models: modules of the trained layers, all if empty; modules beyond; whether the first layers are trained.
     modules: tuple[str, ...] = ()
     extra_modules: tuple[str, ...] = ()
     first_layers: bool = False

@@ -124,7 +124,7 @@ def record(cls: type, descriptor: Any) -> st.SearchStrategy[Any]:
 def value(hint: Any, name: str, descriptor: Any) -> st.SearchStrategy[Any]:
     field = descriptor.fields_by_name.get(name)
     if get_origin(hint) is Mapping:
-        return st.dictionaries(TEXT, TEXT, max_size=3)
+        return st.dictionaries(TEXT, SCALARS[get_args(hint)[1]], max_size=3)
     types, optional = items(hint)
     if field is None:
         members = {f.message_type.name: f.message_type for f in descriptor.oneofs_by_name[name].fields}

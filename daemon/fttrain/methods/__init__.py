@@ -7,8 +7,12 @@ add a class and a line here. It must never touch the training objective; that is
 from __future__ import annotations
 
 from finetuned.v1 import training_pb2
+from fttrain.methods.adalora import Adalora
 from fttrain.methods.lora import Lora, Qlora
 from fttrain.methods.parts import DTYPES, Method
+from fttrain.methods.prompts import PrefixTuning, PromptTuning, PTuning
+from fttrain.methods.rotations import Boft, Oft
+from fttrain.methods.vectors import Ia3, Vera
 from fttrain.methods.whole import Freeze
 
 __all__ = ["DTYPES", "METHODS", "Method", "of"]
@@ -18,6 +22,14 @@ METHODS: dict[str, Method] = {
     "qlora": Qlora(),
     "full": Method(),
     "freeze": Freeze(),
+    "adalora": Adalora(),
+    "vera": Vera(),
+    "oft": Oft(),
+    "boft": Boft(),
+    "ia3": Ia3(),
+    "prefix_tuning": PrefixTuning(),
+    "prompt_tuning": PromptTuning(),
+    "p_tuning": PTuning(),
 }
 
 

@@ -1,44 +1,100 @@
-"""Low-rank adapters, beside weights as they are or quantised. It must never apply a default that the spec leaves open."""
+"""Low-rank adapters, beside weights as they are or quantised. It must never apply a default the spec leaves open."""
 
 from __future__ import annotations
 
+import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
+from peft.optimizers import create_loraplus_optimizer
 from transformers import BitsAndBytesConfig
 
 from finetuned.v1 import training_pb2
-from fttrain.methods.parts import DTYPES, Method
+from fttrain.methods.parts import DTYPES, Method, modules
 
 _QUANT_TYPES = {training_pb2.QUANT_TYPE_NF4: "nf4", training_pb2.QUANT_TYPE_FP4: "fp4"}
+_INITS: dict[int, bool | str] = {
+    training_pb2.LORA_INIT_DEFAULT: True,
+    training_pb2.LORA_INIT_GAUSSIAN: "gaussian",
+    training_pb2.LORA_INIT_PISSA: "pissa",
+    training_pb2.LORA_INIT_OLORA: "olora",
+    training_pb2.LORA_INIT_ORTHOGONAL: "orthogonal",
+}
+# They take what the adapter begins with out of the base weights.
+_CHANGING_INITS = (training_pb2.LORA_INIT_PISSA, training_pb2.LORA_INIT_OLORA)
+_BIASES = {training_pb2.LORA_BIAS_ALL: "all", training_pb2.LORA_BIAS_LORA_ONLY: "lora_only"}
 
 
 class Lora(Method):
     """Low-rank adapters beside frozen weights."""
 
+    def part(self, spec: training_pb2.TrainingSpec) -> training_pb2.Lora:
+        """What the spec says of the adapter."""
+        return spec.lora
+
     def adapter(self, spec: training_pb2.TrainingSpec) -> LoraConfig:
         """As the spec says."""
-        return _lora_config(spec.lora)
+        return _lora_config(self.part(spec))
+
+    def settle(self, spec: training_pb2.TrainingSpec, trainer: Any) -> None:
+        """An optimizer with two rates, for LoRA+; and what the adapter began as, where the base weights gave it."""
+        lora = self.part(spec)
+        if lora.init in _CHANGING_INITS:
+            trainer.model.beginning = _copy(trainer.model)
+        if lora.HasField("loraplus_lr_ratio"):
+            kind, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+            trainer.optimizer = create_loraplus_optimizer(
+                trainer.model,
+                kind,
+                loraplus_lr_ratio=lora.loraplus_lr_ratio,
+                loraplus_lr_embedding=lora.loraplus_embedding_lr,
+                loraplus_weight_decay=spec.optimizer.weight_decay,
+                **options,
+            )
+
+    def save(self, spec: training_pb2.TrainingSpec, model: Any, folder: Path, weights: Any = None) -> None:
+        """Writes the adapter; one that began in the base weights as an ordinary one of twice the rank."""
+        if self.part(spec).init not in _CHANGING_INITS:
+            super().save(spec, model, folder, weights)
+            return
+        trained = _copy(model)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as beginning:
+            # PEFT subtracts an adapter that it reads from a folder: the one this training began with.
+            _put(model, model.beginning)
+            model.save_pretrained(beginning, save_embedding_layers=False, selected_adapters=["default"])
+            _put(model, trained)
+            model.save_pretrained(
+                folder,
+                save_embedding_layers=False,
+                selected_adapters=["default"],
+                path_initial_model_for_weight_conversion=beginning,
+            )
 
 
-class Qlora(Method):
-    """LoRA over 4-bit weights."""
+class Qlora(Lora):
+    """LoRA over quantised weights."""
+
+    def part(self, spec: training_pb2.TrainingSpec) -> training_pb2.Lora:
+        """What the spec says of the adapter."""
+        return spec.qlora.lora
 
     def quantization(self, spec: training_pb2.TrainingSpec) -> BitsAndBytesConfig:
-        """Four bits by bitsandbytes; what is computed with them has the precision of the spec."""
+        """Four or eight bits by bitsandbytes."""
+        qlora = spec.qlora
+        if qlora.quant_type == training_pb2.QUANT_TYPE_INT8:
+            return BitsAndBytesConfig(load_in_8bit=True)
         return BitsAndBytesConfig(
             load_in_4bit=True,
-            bnb_4bit_quant_type=_QUANT_TYPES[spec.qlora.quant_type],
-            bnb_4bit_use_double_quant=spec.qlora.double_quant,
-            bnb_4bit_compute_dtype=DTYPES[spec.compute.precision],
+            bnb_4bit_quant_type=_QUANT_TYPES[qlora.quant_type],
+            bnb_4bit_use_double_quant=qlora.double_quant,
+            bnb_4bit_compute_dtype=DTYPES[qlora.compute_dtype],
+            bnb_4bit_quant_storage=DTYPES[qlora.storage_dtype] if qlora.HasField("storage_dtype") else None,
         )
 
-    def adapter(self, spec: training_pb2.TrainingSpec) -> LoraConfig:
-        """As the spec says."""
-        return _lora_config(spec.qlora.lora)
-
     def settle_dtype(self, spec: training_pb2.TrainingSpec, model: Any) -> None:
-        """TRL makes adapters on 4-bit weights bfloat16; where fp32 is computed, they are to be fp32 as well."""
+        """TRL makes adapters on quantised weights bfloat16; where fp32 is computed, they are to be fp32 as well."""
         if spec.compute.precision == training_pb2.DTYPE_FP32:
             for parameter in model.parameters():
                 if parameter.requires_grad:
@@ -46,16 +102,41 @@ class Qlora(Method):
 
 
 def _lora_config(lora: training_pb2.Lora) -> LoraConfig:
-    modules = list(lora.target_modules)
+    init = _INITS.get(lora.init, True)
+    if lora.HasField("pissa_iterations"):
+        init = f"pissa_niter_{lora.pissa_iterations}"
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules="all-linear" if modules == ["all-linear"] else modules,
+        target_modules=lora.target_pattern or modules(lora.target_modules),
+        exclude_modules=_excluded(lora),
+        rank_pattern=dict(lora.rank_pattern),
+        alpha_pattern=dict(lora.alpha_pattern),
         modules_to_save=list(lora.modules_to_save) or None,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
-        bias="none",
-        init_lora_weights=True,
+        bias=_BIASES.get(lora.bias, "none"),
+        init_lora_weights=init,
     )
+
+
+def _excluded(lora: training_pb2.Lora) -> str | list[str] | None:
+    """The modules without an adapter, and those of layers that are not chosen: PEFT takes no layers with all-linear."""
+    names = list(lora.exclude_modules)
+    if not lora.layers:
+        return names or None
+    layers = "|".join(map(str, lora.layers))
+    elsewhere = rf"(?!\D*\.(?:{layers})\.).*"
+    return "|".join([elsewhere, *(rf"(?:.*\.)?{re.escape(name)}" for name in names)])
+
+
+def _copy(model: Any) -> dict[str, Any]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters() if "lora_" in name}
+
+
+def _put(model: Any, weights: dict[str, Any]) -> None:
+    for name, weight in model.named_parameters():
+        if name in weights:
+            weight.data.copy_(weights[name])

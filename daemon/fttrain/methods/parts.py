@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from transformers import BitsAndBytesConfig
 
 from finetuned.v1 import training_pb2
 
+ALL_LINEAR = "all-linear"
 DTYPES = {
     training_pb2.DTYPE_FP32: torch.float32,
     training_pb2.DTYPE_BF16: torch.bfloat16,
@@ -33,3 +35,16 @@ class Method:
 
     def settle_dtype(self, spec: training_pb2.TrainingSpec, model: Any) -> None:
         """Sets the format of the trained weights, after the trainer has put its adapter on."""
+
+    def settle(self, spec: training_pb2.TrainingSpec, trainer: Any) -> None:
+        """What else the method needs of the trainer: callbacks, an optimizer of its own."""
+
+    def save(self, spec: training_pb2.TrainingSpec, model: Any, folder: Path, weights: Any = None) -> None:
+        """Writes the adapter, as one for the base model as it was; `weights` by name, where the model has them not."""
+        # The vocabulary was not resized, and looking that up would ask the hub about the portable name.
+        model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"], state_dict=weights)
+
+
+def modules(names: Any) -> str | list[str]:
+    """The target modules of a spec as PEFT takes them."""
+    return ALL_LINEAR if list(names) == [ALL_LINEAR] else list(names)

@@ -6,18 +6,39 @@ from typing import Any
 
 import torch
 
-from finetuned.v1 import training_pb2
+from finetuned.v1 import event_pb2, training_pb2
+from fttrain.failure import Refused
 from fttrain.methods.parts import Method
 
 
 class Freeze(Method):
-    """Only the last layers are trained."""
+    """Only some of the layers are trained, or modules of them, and modules beyond."""
 
     def choose_parameters(self, spec: training_pb2.TrainingSpec, model: Any) -> None:
-        """Everything is frozen, then the last layers are not; embeddings and head stay."""
+        """Everything is frozen, then what the spec names is not."""
+        freeze = spec.freeze
         model.requires_grad_(False)
-        for layer in _decoder_layers(model)[-spec.freeze.trainable_layers :]:
-            layer.requires_grad_(True)
+        count, layers = freeze.trainable_layers, list(_decoder_layers(model))
+        chosen = layers[-count:] if count > 0 else layers[:-count]
+        for layer in chosen:
+            for name in freeze.modules:
+                _unfreeze(layer, name, "freeze.modules")
+            if not freeze.modules:
+                layer.requires_grad_(True)
+        for name in freeze.extra_modules:
+            _unfreeze(model, name, "freeze.extra_modules")
+
+
+def _unfreeze(parent: Any, name: str, field: str) -> None:
+    found = [module for path, module in parent.named_modules() if f".{path}".endswith(f".{name}")]
+    if not found:
+        known = sorted({path.rpartition(".")[2] for path, _ in parent.named_modules() if path})
+        accepted = ", ".join(each for each in known if not each.isdigit())
+        raise Refused(
+            event_pb2.FAILURE_CLASS_MODEL_LOAD, f"{field} names {name}, which is not in the model", f"use of {accepted}"
+        )
+    for module in found:
+        module.requires_grad_(True)
 
 
 def _decoder_layers(model: Any) -> Any:

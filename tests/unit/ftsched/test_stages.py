@@ -9,7 +9,8 @@ from tests.unit.ftsched.test_estimate import LLAMA_3_8B, SMOLLM2, work
 
 from ftsched.estimate import Estimate, estimate
 from ftsched.shapes import shape_of
-from ftsched.workload import PAIRED, REFERENCED, Stage, trained_parameters
+from ftsched.trained import trained_parameters
+from ftsched.workload import PAIRED, REFERENCED, Stage
 
 SHAPE = shape_of(LLAMA_3_8B)
 
