@@ -75,7 +75,7 @@ def turn_spans(render: Render, messages: Sequence[Message], text: str, turns: Co
 def without_thinking(span: Span, text: str) -> Span:
     """The part of an answer's span that comes after its thinking."""
     start, end = span
-    place = text.rfind(thinking.END, start, end)
+    place = text.find(thinking.END, start, end)
     if place < 0:
         return span
     said = text[place + len(thinking.END) : end]

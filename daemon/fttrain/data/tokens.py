@@ -175,9 +175,11 @@ class Tokens:
 
     def _plain(self, row: Plain) -> Row:
         [(ids, offsets)] = yield [Text(self._ended(row.prompt + row.completion), special=True)]
-        everything = self._mask.train_on == ALL or not row.prompt
-        start = 0 if everything else tokens_of((len(row.prompt), len(row.prompt) + len(row.completion)), offsets)[0]
-        return _labelled(ids, [(start, len(ids))])
+        if self._mask.train_on == ALL or not row.prompt:
+            return _labelled(ids, [(0, len(ids))])
+        start = tokens_of((len(row.prompt), len(row.prompt) + len(row.completion)), offsets)[0]
+        spans = {"user": (0, start), "assistant": (start, len(ids))}
+        return _labelled(ids, [span for role, span in spans.items() if role in self._mask.roles])
 
     def _chat(self, row: Chat) -> Row:
         messages = self._renderer.written(row.messages)
@@ -190,8 +192,9 @@ class Tokens:
             ids, spans = self._marked(messages, row.tools)
             return _labelled(ids, [spans[turn] for turn in turns])
         found = self._spans(messages, row.tools, text, turns)
-        if not self._mask.thinking:
-            found = {turn: without_thinking(span, text) for turn, span in found.items()}
+        for turn, span in found.items():
+            if not self._mask.thinking and messages[turn]["role"] == "assistant":
+                found[turn] = without_thinking(span, text)
         [(ids, offsets)] = yield [Text(text, special=False)]
         return _labelled(ids, [tokens_of(found[turn], offsets) for turn in turns])
 

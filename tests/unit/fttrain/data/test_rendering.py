@@ -9,7 +9,7 @@ from tests.support.preparation import trained
 from tests.support.tokens import byte_tokenizer, template
 
 from finetuned.v1 import training_pb2
-from fttrain.data.forms import Chat, Message, Pair, Tools
+from fttrain.data.forms import Chat, Message, Pair, Plain, Tools
 from fttrain.data.masks import Mask
 from fttrain.data.problems import BadRow
 from fttrain.data.rendering import Renderer
@@ -110,6 +110,12 @@ def test_without_thinking_the_empty_block_is_asked_and_not_trained() -> None:
 
 def test_the_loss_can_leave_thinking_out() -> None:
     assert runs(CHATML, TALK, Mask(thinking=False)) == ["1<|im_end|>\n", "2<|im_end|>\n"]
+    asked: list[Message] = [
+        {"role": "user", "content": "What is </think>?"},
+        {"role": "assistant", "content": "A tag."},
+    ]
+    everybody = Mask(roles=frozenset({"user", "assistant"}), thinking=False)
+    assert runs(CHATML, asked, everybody) == ["What is </think>?<|im_end|>\n", "A tag.<|im_end|>\n"]
 
 
 def test_any_role_can_be_trained_on() -> None:
@@ -125,6 +131,12 @@ def test_any_role_can_be_trained_on() -> None:
     ]
     found = runs(template("qwen2_5"), tool, Mask(roles=frozenset({"tool"})))
     assert found == ["12:30\n</tool_response><|im_end|>\n"]
+
+
+def test_of_prompt_and_completion_the_prompt_is_the_users() -> None:
+    row = tokens(CHATML, Mask(roles=frozenset({"user"}))).encode(Plain("One?", " 1"))
+    assert isinstance(row, Example)
+    assert trained(byte_tokenizer(), row.input_ids, row.labels) == ["One?"]
 
 
 def test_a_turn_may_say_that_it_is_trained_on_in_every_common_spelling() -> None:

@@ -1303,7 +1303,9 @@ class Sft(_message.Message):
     """Loss on what the assistant thinks before it answers. Default: true. Refused for train_on all."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
-        """Loss on every turn of these roles instead: on what is said and the end of the turn. Refused together with `train_on`."""
+        """Loss on every turn of these roles instead: on what is said and the end of the turn. Of prompt/completion rows the prompt is the
+        user's turn. Refused together with `train_on`.
+        """
 
     def __init__(
         self,
