@@ -67,3 +67,16 @@ def jsonl(path: Path, rows: Sequence[Any]) -> Path:
     """Writes rows, one a line; a string is written as it is."""
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
     return path
+
+
+def texts(path: Path, count: int) -> Path:
+    """Writes so many rows of plain text, `row 1` and on."""
+    return jsonl(path, [{"text": f"row {number}"} for number in range(1, count + 1)])
+
+
+def decoded(result: trainer_pb2.RankResult, model: Path, split: str = "train") -> list[str]:
+    """The prepared rows as text, without special tokens."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in rows_of(result, split)["input_ids"]]
