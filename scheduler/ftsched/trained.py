@@ -42,7 +42,7 @@ def targeted(work: Workload, shape: Shape) -> tuple[Matrix, ...]:
     """The matrices that have an adapter, in one layer at least."""
     if not work.adapts:
         return ()
-    return tuple(each for each in shape.matrices if any(_paths(work, shape, each)))
+    return tuple(each for each in shape.matrices if _paths(work, shape, each))
 
 
 def targeted_names(targets: tuple[str, ...], name: str) -> bool:
@@ -74,7 +74,9 @@ def _adapters(work: Workload, shape: Shape) -> int:
 def _in_layers(work: Workload, shape: Shape) -> int:
     """Parameters of all adapters on the matrices of layers, and on experts."""
     count = sum(
-        _of_module(work, matrix, path) for matrix in targeted(work, shape) for path in _paths(work, shape, matrix)
+        times * _of_module(work, matrix, path)
+        for matrix in shape.matrices
+        for path, times in _paths(work, shape, matrix)
     )
     if adapts_experts(work, shape) and shape.experts is not None:
         r, hidden, width, experts = work.rank, shape.hidden, shape.experts.width, shape.experts.count
@@ -83,12 +85,16 @@ def _in_layers(work: Workload, shape: Shape) -> int:
     return count
 
 
-def _paths(work: Workload, shape: Shape, matrix: Matrix) -> list[str]:
-    """The paths of the modules of this matrix that have an adapter, one for each such layer."""
+def _paths(work: Workload, shape: Shape, matrix: Matrix) -> list[tuple[str, int]]:
+    """The paths of the modules of this matrix that have an adapter, and how many layers each stands for."""
     adapter = work.adapter
-    layers = adapter.layers or range(shape.layers)
-    paths = [f"{shape.family.layers}.{layer}.{shape.family.place(matrix.name)}" for layer in layers]
-    return [path for path in paths if _is_target(work, path) and not _ends(path, adapter.excluded)]
+    alike = not (adapter.pattern or adapter.ranks or adapter.layers) and not any(
+        part.isdigit() for name in (*work.targets, *adapter.excluded) for part in name.split(".")
+    )
+    layers, times = ((0,), shape.layers) if alike else (adapter.layers or range(shape.layers), 1)
+    place = shape.family.place(matrix.name)
+    paths = [f"{shape.family.layers}.{layer}.{place}" for layer in layers]
+    return [(path, times) for path in paths if _is_target(work, path) and not _ends(path, adapter.excluded)]
 
 
 def _is_target(work: Workload, path: str) -> bool:

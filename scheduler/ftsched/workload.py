@@ -57,7 +57,7 @@ class Adapter:
     virtual_tokens: int = 0
     encoder: str = ""
     encoder_width: int = 0
-    # Of frozen models: modules of the trained layers, all if empty; modules beyond; whether the first layers are trained.
+    # Of frozen models: modules of the trained layers, all if empty; modules beyond; whether the first are trained.
     modules: tuple[str, ...] = ()
     extra_modules: tuple[str, ...] = ()
     first_layers: bool = False

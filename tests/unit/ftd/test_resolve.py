@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ftd.datasets import Columns, Data, DataSource, Format, LongRows, Mixing, Thinking
-from ftd.methods import Freeze, Full, Lora, Method, Qlora, QuantType
+from ftd.methods import Freeze, Full, Lora, LoraBias, LoraInit, Method, Qlora, QuantType
 from ftd.models import ModelInfo
 from ftd.resolve import resolve
 from ftd.spec import (
@@ -30,14 +30,36 @@ from ftd.spec import (
     Sharing,
     TrainingSpec,
 )
-from ftd.stages import Cpo, CpoLoss, Dpo, DpoLoss, Kto, Orpo, Pretrain, Reward, Sft, Stage, TrainOn, WeightedDpoLoss
+from ftd.stages import (
+    Cpo,
+    CpoLoss,
+    Dpo,
+    DpoLoss,
+    Kto,
+    Orpo,
+    Pretrain,
+    Reward,
+    Sft,
+    SftLoss,
+    Stage,
+    TrainOn,
+    WeightedDpoLoss,
+)
 from ftd.validate import check
 
 GPU, CPU = DeviceKind.GPU, DeviceKind.CPU
 SHARE = Sharing.SHARE
 SPEC = TrainingSpec(model=Model(path="/m"), data=Data(train=(DataSource("/d/a.jsonl"),)))
 LORA = Lora(
-    rank=8, alpha=16.0, dropout=0.0, target_modules=("all-linear",), modules_to_save=(), rslora=False, dora=False
+    rank=8,
+    alpha=16.0,
+    dropout=0.0,
+    target_modules=("all-linear",),
+    modules_to_save=(),
+    rslora=False,
+    dora=False,
+    init=LoraInit.DEFAULT,
+    bias=LoraBias.NONE,
 )
 INFO = ModelInfo({"num_hidden_layers": 4, "max_position_embeddings": 8192}, has_chat_template=True)
 
@@ -65,7 +87,7 @@ def test_every_default_of_the_smallest_spec_on_a_gpu() -> None:
         evaluation=Evaluation(cadence=Cadence.NEVER),
         checkpoints=Checkpoints(cadence=Cadence.EPOCH, keep=2),
         output=Output(weights=OutputWeights.LAST, merge=False),
-        stage=Sft(train_on=TrainOn.ASSISTANT),
+        stage=Sft(loss=SftLoss.NLL, train_on=TrainOn.ASSISTANT),
         method=LORA,
         resources=Resources(device=GPU, gpus=1, sharing=SHARE),
         seed=42,
@@ -107,7 +129,9 @@ def test_the_rate_fits_the_stage_and_the_method(stage: Stage, method: Method, ra
 
 
 def test_qlora_has_the_same_adapter_without_dora() -> None:
-    expected = Qlora(lora=replace(LORA, dora=None), quant_type=QuantType.NF4, double_quant=True)
+    expected = Qlora(
+        lora=replace(LORA, dora=None), quant_type=QuantType.NF4, double_quant=True, compute_dtype=Dtype.BF16
+    )
     assert resolved(method=Qlora()).method == expected
     assert resolved(method=Qlora(lora=Lora(dora=False))).method == expected
 
@@ -197,7 +221,8 @@ def test_a_constant_schedule_has_no_warmup() -> None:
 @pytest.mark.parametrize("name", ["sgd", "adafactor"])
 def test_optimizers_without_averages_have_no_betas(name: str) -> None:
     made = resolved(optimizer=Optimizer(name=name)).optimizer
-    assert made == Optimizer(name=name, learning_rate=1e-4, weight_decay=0.0, max_grad_norm=1.0)
+    momentum = 0.0 if name == "sgd" else None
+    assert made == Optimizer(name, learning_rate=1e-4, weight_decay=0.0, max_grad_norm=1.0, momentum=momentum)
 
 
 def test_the_global_batch_grows_with_devices_and_micro_batch() -> None:
@@ -254,8 +279,8 @@ def test_what_is_given_stays_even_if_it_is_zero() -> None:
         evaluation=Evaluation(cadence=Cadence.NEVER),
         checkpoints=Checkpoints(cadence=Cadence.STEPS, every_steps=3, keep=1),
         output=Output(path="/out", weights=OutputWeights.LAST, merge=False),
-        stage=Sft(train_on=TrainOn.ALL),
-        method=Lora(4, 1.0, 0.5, ("q",), ("head",), rslora=True, dora=True),
+        stage=Sft(loss=SftLoss.NLL, train_on=TrainOn.ALL),
+        method=Lora(4, 1.0, 0.5, ("q",), ("head",), rslora=True, dora=True, init=LoraInit.GAUSSIAN, bias=LoraBias.ALL),
         resources=Resources(device=GPU, gpus=2, memory_bytes=10, gpu_uuids=("a", "b"), sharing=Sharing.EXCLUSIVE),
         seed=0,
     )
