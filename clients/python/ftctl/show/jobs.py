@@ -136,6 +136,8 @@ def data(report: DataReport) -> None:
         for source in report.sources
     ]
     output.table(["SOURCE", "FORMAT", "USED", "DROPPED"], sources, right=(2, 3))
+    for remark in report.remarks:
+        output.line(f"note: {remark}")
 
 
 def lineage(found: Lineage) -> None:
