@@ -155,7 +155,7 @@ COLUMNS_TEXT = (
         (
             {"training__model": {}},
             "training.model.path",
-            "is missing; accepted is the absolute path of a model folder, or a model.hub_id instead",
+            "is missing; accepted is the absolute path of a model folder, or a model.hub_id or model.from_job instead",
         ),
         (
             {"training__model": {"path": "/m", "hubId": "a/b"}},
@@ -165,7 +165,7 @@ COLUMNS_TEXT = (
         (
             {"training__model": {"path": "/m", "revision": "main"}},
             "training.model.revision",
-            "stands beside model.path; accepted only with model.hub_id",
+            "is given without model.hub_id; accepted only with that",
         ),
         ({"training__data": {}}, "training.data.train", "is empty; accepted is at least one source with a path"),
         (
