@@ -139,6 +139,29 @@ def test_each_fix_is_a_change_of_the_file_that_makes_it_fit(host: Host, given: s
         assert host.intake().accept(changed, small).estimate.reserve_bytes <= gib * GIB
 
 
+def test_the_files_of_a_source_are_spelled_out(host: Host) -> None:
+    files = tuple(host.write(f"d/{name}.jsonl", '{"messages": []}') for name in "ab")
+    info = host.write("dataset_info.json", '{"mine": {"file_name": "d", "columns": {"prompt": "q", "response": "a"}}}')
+    data = Data(train=(DataSource(str(host.folder / "data" / "d")), DataSource(dataset_info=info, name="mine")))
+    accepted = host.intake().accept(host.spec(data=data), (CPU,))
+    first, second = accepted.resolved.data.train
+    assert first.files == second.files == files
+    assert (second.format, second.columns) == (Format.ALPACA, Columns(instruction="q", output="a", only=True))
+
+
+def test_what_an_entry_describes_must_fit_the_stage(host: Host) -> None:
+    info = host.write("dataset_info.json", '{"mine": {"file_name": "rows.jsonl"}}')
+    mine = Data(train=(DataSource(dataset_info=info, name="mine"),))
+    assert host.refusals(host.spec(data=mine, stage=Dpo())) == {
+        "training.data.train[0].format": "is alpaca, whose rows dpo cannot train on; accepted is preference"
+    }
+    theirs = Data(train=(DataSource(dataset_info=info, name="theirs", weight=0.0),))
+    assert list(host.refusals(host.spec(data=theirs))) == [
+        "training.data.train[0].weight",
+        "training.data.train[0].dataset_info",
+    ]
+
+
 def test_an_estimate_of_a_model_that_is_gone_is_refused(host: Host) -> None:
     accepted = host.intake().accept(host.spec(), (CPU,))
     (host.model / "config.json").unlink()
