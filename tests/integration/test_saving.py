@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 from tests.support.daemon import Daemon, eventually
+from tests.support.hands import ftctl
 
 from finetuned.v1 import artifact_service_pb2, job_service_pb2
 
@@ -79,3 +80,16 @@ def test_a_job_that_does_not_train_can_neither_be_saved_nor_stopped(daemon: Daem
     verb = "save" if call == "SaveCheckpoint" else "stop"
     expected = f"cannot {verb} job {job}: it is succeeded; {verb} needs a job that is running"
     assert caught.value.details() == expected
+
+
+def test_the_commands_say_what_was_saved_and_what_stops(daemon: Daemon) -> None:
+    job = running(daemon)
+    address = f"unix:{daemon.socket}"
+    name = ftctl(daemon.root, "save", job, "-q", FTD_ADDRESS=address).ok.strip()
+    assert name == f"checkpoint-{checkpoints(daemon, job)[0]}"
+    said = ftctl(daemon.root, "stop", job, FTD_ADDRESS=address).ok
+    assert said.split()[-1] in ("stopping", "succeeded")
+    daemon.wait(job, "SUCCEEDED")
+    refused = ftctl(daemon.root, "save", job, FTD_ADDRESS=address)
+    assert refused.code == 6
+    assert "save needs a job that is running" in refused.err
