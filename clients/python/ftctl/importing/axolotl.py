@@ -32,6 +32,7 @@ from ftctl.importing.values import count, flag, is_off, mapping, number, text, w
 
 ALIGNMENTS = {"dpo": "dpo", "ipo": "dpo", "kto": "kto", "orpo": "orpo", "simpo": "cpo"}
 LOSSES = {"dpo": "sigmoid", "ipo": "ipo"}
+INITS = ("gaussian", "pissa", "olora", "orthogonal")
 _SAME_PLUGINS = ("liger", "cut_cross_entropy")
 _LONG = {"drop": "drop", "truncate": "truncate", "raise": "refuse"}
 
@@ -49,7 +50,8 @@ def stage(draft: Draft) -> str:
 def method(draft: Draft) -> str:
     """The method by its name here: without an adapter every parameter is trained."""
     given = draft.get("adapter", word, "full")
-    return "qlora" if given == "lora" and draft.on("load_in_4bit") else given
+    bits = draft.on("load_in_4bit") or draft.on("load_in_8bit")
+    return "qlora" if given == "lora" and bits else given
 
 
 def _adapter(draft: Draft, key: str, value: Any) -> Entry:
@@ -87,6 +89,28 @@ def _four_bits(draft: Draft, key: str, value: Any) -> Entry:
     if draft.method == "qlora":
         return write(key, value, "qlora", {}) if flag(value) else ignore(key, value, "the adapter is qlora")
     return ignore(key, value, "as here") if is_off(value) else refuse(key, value, "needs an adapter", "set adapter")
+
+
+def _eight_bits(draft: Draft, key: str, value: Any) -> Entry:
+    if is_off(value):
+        return ignore(key, value, "as here")
+    if draft.method != "qlora":
+        return refuse(key, value, "needs an adapter", "set adapter: lora")
+    return write(key, value, "qlora.quant_type", "int8")
+
+
+def _init(draft: Draft, key: str, value: Any) -> Entry:
+    name = word(value)
+    if name not in INITS:
+        return refuse(key, value, "is no start of an adapter here", f"accepted are {', '.join(INITS)}")
+    return to_adapter("init", lambda _: name).apply(draft, key, value)  # type: ignore[return-value]
+
+
+def _least_rate(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
+    if draft.get("lr_scheduler_type", word, "cosine") != "cosine":
+        return ignore(key, value, "the schedule is no cosine")
+    chosen = write(key, value, "schedule.name", "cosine_with_min_lr")
+    return [chosen, write(key, value, "schedule.min_lr_ratio", number(value))]
 
 
 def _everything(draft: Draft, key: str, value: Any) -> Entry:
@@ -170,12 +194,12 @@ _SAME = (
     "experimental_skip_move_to_device merge_lora save_first_step skip_prepare_dataset group_by_length"
 )
 _OFF = (
-    "load_in_8bit gptq unfrozen_parameters relora relora_steps peft_layers_to_transform "
-    "peft_layers_pattern peft_layer_replication peft_init_lora_weights loftq_config peft lora_target_parameters "
+    "gptq unfrozen_parameters relora relora_steps peft_layers_to_transform "
+    "peft_layers_pattern peft_layer_replication loftq_config peft lora_target_parameters "
     "tokens resize_token_embeddings_to_32x shrink_embeddings xformers_attention flex_attention s2_attention "
     "sequence_parallel_degree context_parallel_size fp8 bfloat16 float16 hub_model_id"
     "do_bench_eval do_causal_lm_eval process_reward_model trl qat quantization vllm "
-    "cosine_min_lr_ratio cosine_constant_lr_ratio lr_quadratic_warmup lr_groups embedding_lr embedding_lr_scale "
+    "cosine_constant_lr_ratio lr_quadratic_warmup lr_groups embedding_lr embedding_lr_scale "
     "dpo_label_smoothing dpo_use_weighting lisa_n_layers use_pose curriculum_sampling "
     "tokenizer_config processor_type overrides_of_model_config model_config_kwargs "
     "added_tokens_overrides dataset_exact_deduplication min_sample_len batch_size bnb_config_kwargs "
@@ -204,6 +228,9 @@ TABLE: dict[str, Rule] = {
     "base_model_config": ignored("the model's own"),
     "adapter": Rule(_adapter, default="full"),
     "load_in_4bit": Rule(_four_bits),
+    "load_in_8bit": Rule(_eight_bits),
+    "peft_init_lora_weights": Rule(_init),
+    "cosine_min_lr_ratio": Rule(_least_rate),
     "lora_target": Rule(_targets),
     "lora_target_linear": Rule(_everything),
     "rl": Rule(_rl),

@@ -21,6 +21,7 @@ from ftctl.importing.llamafactory_data import (
     template,
     train_on,
 )
+from ftctl.importing.methods import FREEZING, ORTHOGONAL
 from ftctl.importing.online import PPO
 from ftctl.importing.preferences import OWN_STAGES, beta, likelihood, loss, of_stage, stage_entries
 from ftctl.importing.report import Entry
@@ -35,15 +36,16 @@ from ftctl.importing.rules import (
     ignored,
     refuse,
     refused,
+    to_adapter,
     with_defaults,
     write,
 )
 from ftctl.importing.trainer import FAMILIES, TRAINER
+from ftctl.importing.updating import projected
 from ftctl.importing.values import flag, integer, is_off, number, text, word, words
 
 STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "ppo": "ppo", "kto": "kto"}
-METHODS = {"lora": "lora", "full": "full", "freeze": "freeze"}
-_LATER = {"oft": "OFT"}
+METHODS = {"lora": "lora", "full": "full", "freeze": "freeze", "oft": "oft"}
 LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
 _V1 = ("peft_config", "train_dataset", "dist_config", "quant_config", "micro_batch_size", "global_batch_size")
 
@@ -70,14 +72,14 @@ def method(draft: Draft) -> str:
 def _stage(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
     name = word(value)
     if name not in STAGES:
-        return refuse(key, value, f"{_LATER.get(name, name)} cannot be trained yet", f"accepted: {', '.join(STAGES)}")
+        return refuse(key, value, f"{name} cannot be trained", f"accepted: {', '.join(STAGES)}")
     return stage_entries(draft, key, value)
 
 
 def _method(draft: Draft, key: str, value: Any) -> Entry:
     name = word(value)
     if name not in METHODS:
-        return refuse(key, value, f"{_LATER.get(name, name)} cannot be trained yet", f"accepted: {', '.join(METHODS)}")
+        return refuse(key, value, f"{name} cannot be trained", f"accepted: {', '.join(METHODS)}")
     return write(key, value, draft.method, {})
 
 
@@ -110,27 +112,42 @@ def _weights(draft: Draft, path: str) -> dict[str, str]:
 
 def _quantized(draft: Draft, key: str, value: Any) -> Entry:
     bits, how = integer(value), draft.get("quantization_method", word, "bnb")
-    if bits != 4 or how not in ("bnb", "bitsandbytes"):
-        return refuse(key, value, f"{bits} bits by {how} cannot be trained on", "use 4 bits by bnb")
-    return write(key, value, "qlora", {})
+    if draft.method != "qlora":
+        return refuse(key, value, f"{draft.method} cannot be trained on a quantised base", "use lora, or leave it out")
+    if bits not in (4, 8) or how not in ("bnb", "bitsandbytes"):
+        return refuse(key, value, f"{bits} bits by {how} cannot be trained on", "use 4 or 8 bits by bnb")
+    if bits == 4:
+        return write(key, value, "qlora", {})
+    return write(key, value, "qlora.quant_type", "int8")
 
 
 def _of_quantization(path: str, read: Callable[[Any], Any]) -> Rule:
     def apply(draft: Draft, key: str, value: Any) -> Entry:
         if draft.method != "qlora":
             return ignore(key, value, "the base is not quantised")
+        if draft.get("quantization_bit", integer, 4) == 8:
+            return ignore(key, value, "of 4 bits only")
         return write(key, value, f"qlora.{path}", read(value))
 
     return Rule(apply)
 
 
-def _frozen(draft: Draft, key: str, value: Any) -> Entry:
-    layers = integer(value)
-    if draft.method != "freeze":
-        return ignore(key, value, "not freeze")
-    if layers < 1:
-        return refuse(key, value, "the first layers alone cannot be trained", "give the number of last layers")
-    return write(key, value, "freeze.trainable_layers", layers)
+def _pissa(draft: Draft, key: str, value: Any) -> Entry:
+    if not flag(value):
+        return ignore(key, value, "off")
+    return to_adapter("init", lambda _: "pissa").apply(draft, key, value)  # type: ignore[return-value]
+
+
+def _pissa_iterations(draft: Draft, key: str, value: Any) -> Entry:
+    if not draft.on("pissa_init") or integer(value) < 0:
+        return ignore(key, value, "the exact decomposition" if draft.on("pissa_init") else "not PiSSA")
+    return to_adapter("pissa_iterations", integer).apply(draft, key, value)  # type: ignore[return-value]
+
+
+def _dft(draft: Draft, key: str, value: Any) -> Entry:
+    if not flag(value) or draft.stage != "sft":
+        return ignore(key, value, "off" if draft.stage == "sft" else "not sft")
+    return write(key, value, "sft.loss", "dft")
 
 
 def _attention(draft: Draft, key: str, value: Any) -> Entry:
@@ -218,8 +235,16 @@ TABLE: dict[str, Rule] = {
     "kto_chosen_weight": of_stage("kto.desirable_weight", number),
     "kto_rejected_weight": of_stage("kto.undesirable_weight", number),
     "dpo_label_smoothing": Rule(_smoothing),
-    "freeze_trainable_layers": Rule(_frozen),
-    "freeze_trainable_modules": refused("the layers are trained whole", "use all", lambda v: words(v) == ["all"]),
+    **projected("galore"),
+    **projected("apollo"),
+    **_kept_off("this optimizer is not there", "use_badam", "use_adam_mini", "use_muon"),
+    **FREEZING,
+    **ORTHOGONAL,
+    "pissa_init": Rule(_pissa),
+    "pissa_iter": Rule(_pissa_iterations, default=lambda draft: 16 if draft.on("pissa_init") else None),
+    **_kept_off("an adapter of PiSSA stays one of the changed weights", "pissa_convert"),
+    "use_dft_loss": Rule(_dft),
+    **_kept_off("this loss is not there", "use_asft_loss", "use_eaft_loss"),
     "flash_attn": Rule(_attention),
     "disable_gradient_checkpointing": Rule(_checkpointing, default=False),
     "pure_bf16": Rule(_pure),
@@ -236,13 +261,6 @@ TABLE: dict[str, Rule] = {
     "streaming": ignored("rows are prepared on the disk and mapped into memory: a set may be larger than it"),
     "ignore_pad_token_for_loss": refused("padding is never trained on", "set it to true", lambda v: not is_off(v)),
     "use_fast_tokenizer": ignored("the tokenizer's own files decide"),
-    **_kept_off("PiSSA is not there yet", "pissa_init", "pissa_convert"),
-    **_kept_off("LLaMA Pro is not there yet", "use_llama_pro"),
-    **_kept_off("only the last layers are trained", "freeze_extra_modules"),
-    **_kept_off(
-        "this optimizer is not there yet", "use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_muon"
-    ),
-    **_kept_off("this loss is not there yet", "use_dft_loss", "use_asft_loss", "use_eaft_loss"),
     **_kept_off("this part of a preference loss is not there yet", "pref_bco_weight"),
     **_kept_off("the reference is not quantised", "ref_model_quantization_bit"),
     **_kept_off("an adapter names its base", "reward_model_adapters"),
@@ -272,8 +290,6 @@ TABLE: dict[str, Rule] = {
     **_unused("a tracker; every step is in the journal", "use_swanlab"),
     **_unused("a secret; nothing is fetched", "hf_hub_token", "ms_hub_token", "om_hub_token"),
     **_unused("where a quantised reward model is loaded", "reward_model_quantization_bit"),
-    **_unused("not OFT", "oft_rank", "oft_block_size", "oft_target", "module_dropout"),
-    **_unused("not PiSSA", "pissa_iter"),
     **PPO,
     **_unused("for generating text only", "do_sample", "num_beams", "eval_num_beams"),
     **_unused("for generating text only", "max_length", "length_penalty"),
@@ -288,7 +304,7 @@ TABLE: dict[str, Rule] = {
 }
 _FAMILIES: dict[str, Rule] = {
     **FAMILIES,
-    **{start: ignored("this optimizer is not used") for start in ("galore_", "apollo_", "badam_")},
+    **{start: ignored("this optimizer is not used") for start in ("badam_", "apollo_scale_", "apollo_scale_front")},
     **{start: ignored("text alone is trained on") for start in ("image_", "video_", "audio_", "crop_to", "use_audio")},
     **{start: ignored("for serving only") for start in ("vllm_", "sglang_", "export_")},
     "fp8_": ignored("fp8 is not used"),

@@ -32,6 +32,7 @@ from ftctl.importing.rules import (
     refused,
     shuffled,
     to,
+    to_adapter,
     with_defaults,
     write,
 )
@@ -43,6 +44,7 @@ ALIGNMENTS = {"dpo": "dpo", "kto": "kto", "orpo": "orpo", "cpo": "cpo", "simpo":
 METHODS = {"lora": "lora", "full": "full"}
 LOSSES = {name: name for name in ("sigmoid", "hinge", "ipo", "robust")}
 _TRAIN_ON = {"default": "assistant", "last_round": "last_assistant", "all": "all"}
+INITS = ("gaussian", "pissa", "olora", "orthogonal", "default")
 _LONG = {"delete": "drop", "right": "truncate"}
 # How the answers of a data set are named, in its own words and in an alpaca row's.
 _QUERY = {"query": "instruction", "response": "output", "system": "system", "history": "history"}
@@ -159,6 +161,13 @@ def _dtype(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
     return precision if draft.method == "full" else [precision, write(key, value, "model.dtype", name)]
 
 
+def _init(draft: Draft, key: str, value: Any) -> Entry:
+    name = {"true": "default"}.get(word(value), word(value))
+    if name not in INITS:
+        return refuse(key, value, "is no start of an adapter here", f"accepted are true, {', '.join(INITS)}")
+    return to_adapter("init", lambda _: name).apply(draft, key, value)  # type: ignore[return-value]
+
+
 def _loss_scale(draft: Draft, key: str, value: Any) -> Entry:
     if draft.stage != "sft":
         return ignore(key, value, "as here") if word(value) in _TRAIN_ON else refuse(key, value, *_WEIGHTS)
@@ -193,7 +202,7 @@ _OFF = (
     "target_regex target_parameters freeze_parameters freeze_parameters_regex freeze_parameters_ratio "
     "trainable_parameters trainable_parameters_regex use_galore lisa_activated_layers sequence_parallel_size "
     "rope_scaling new_special_tokens external_plugins custom_register_path interleave_prob cached_dataset "
-    "enable_dft_loss enable_channel_loss label_smoothing loss_weights "
+    "enable_channel_loss label_smoothing loss_weights "
     "task_type num_labels problem_type freeze_llm optimizer metric eval_use_evalscope "
     "router_aux_loss_coef packing_length max_epochs resume_only_model device_map max_memory model_kwargs "
     "init_strategy teacher_model"
@@ -236,7 +245,7 @@ TABLE: dict[str, Rule] = {
     "quantization_type": LLAMAFACTORY["quantization_type"],
     "double_quantization": LLAMAFACTORY["double_quantization"],
     "lora_bias": refused("biases are not trained", "use none", lambda v: text(v) == "none"),
-    "init_weights": refused("other starts of an adapter are not there yet", "use true", lambda v: word(v) == "true"),
+    "init_weights": Rule(_init),
     "beta": replace(beta(), default=_beta_default),
     "loss_type": loss("rpo_alpha", LOSSES),
     "rpo_alpha": likelihood("loss_type", LOSSES),
@@ -247,6 +256,7 @@ TABLE: dict[str, Rule] = {
     "undesirable_weight": of_stage("kto.undesirable_weight", number),
     "center_rewards_coefficient": of_stage("reward.center_coefficient", number),
     **GRPO,
+    "use_dft_loss": LLAMAFACTORY["use_dft_loss"],
     "output_dir": LLAMAFACTORY["output_dir"],
     "adapter_name_or_path": LLAMAFACTORY["adapter_name_or_path"],
     "early_stop_interval": PATIENCE,
@@ -260,6 +270,7 @@ TABLE: dict[str, Rule] = {
     "$NNODES": LLAMAFACTORY["$NNODES"],
 }
 ALIASES = {
+    "enable_dft_loss": "use_dft_loss",
     "model": "model_name_or_path",
     "adapters": "adapter_name_or_path",
     "tuner_type": "finetuning_type",

@@ -15,7 +15,6 @@ from ftctl.importing.report import Entry, Kind
 from ftctl.importing.rules import (
     Draft,
     Rule,
-    choice,
     ignore,
     ignored,
     refuse,
@@ -24,25 +23,8 @@ from ftctl.importing.rules import (
     to_adapter,
     write,
 )
+from ftctl.importing.updating import UPDATING
 from ftctl.importing.values import count, flag, integer, is_off, number, text, word, words
-
-OPTIMIZERS = {
-    **{
-        name: name
-        for name in (
-            "adamw_torch_fused",
-            "adamw_torch",
-            "adamw_8bit",
-            "paged_adamw_8bit",
-            "paged_adamw_32bit",
-            "adafactor",
-            "sgd",
-        )
-    },
-    "adamw_bnb_8bit": "adamw_8bit",
-}
-SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt", "polynomial")
-_NOT_ADAM = ("adafactor", "sgd")
 
 
 def model(draft: Draft, key: str, value: Any) -> Entry:
@@ -93,57 +75,6 @@ def _accumulated(draft: Draft, key: str, value: Any) -> Entry:
         return refuse(key, value, why, "set it to an even number")
     product = f"{micro} per device x {steps} accumulated x {draft.devices} device{'s' if draft.devices > 1 else ''}"
     return write(key, value, "batch.global_batch", micro * steps * draft.devices, product)
-
-
-def _max_steps(draft: Draft, key: str, value: Any) -> Entry:
-    if integer(value) < 1:
-        return ignore(key, value, "below 1: the epochs decide")
-    return write(key, value, "schedule.max_steps", integer(value))
-
-
-def _epochs(draft: Draft, key: str, value: Any) -> Entry:
-    if draft.get("max_steps", integer, -1) > 0:
-        return ignore(key, value, "max_steps outranks it there, and is what stands here")
-    return write(key, value, "schedule.epochs", float(number(value)))
-
-
-def _is_constant(draft: Draft) -> bool:
-    return draft.get("lr_scheduler_type", word, "") == "constant"
-
-
-def _warmup_ratio(draft: Draft, key: str, value: Any) -> Entry:
-    if _is_constant(draft):
-        return ignore(key, value, "a constant schedule has no warmup")
-    if draft.get("warmup_steps", number, 0.0):
-        return ignore(key, value, "warmup_steps outranks it there, and is what stands here")
-    if not 0 <= number(value) < 1:
-        raise ValueError("expected a share: 0 or more and less than 1")
-    return write(key, value, "schedule.warmup_ratio", float(number(value)))
-
-
-def _warmup_steps(draft: Draft, key: str, value: Any) -> Entry:
-    steps = number(value)
-    if _is_constant(draft):
-        return ignore(key, value, "a constant schedule has no warmup")
-    if steps == 0 and draft.has("warmup_ratio"):
-        return ignore(key, value, "0: warmup_ratio decides")
-    if 0 < steps < 1:
-        return write(key, value, "schedule.warmup_ratio", float(steps), "below 1 it is a share")
-    return write(key, value, "schedule.warmup_steps", integer(value))
-
-
-def no_warmup(draft: Draft) -> Any:
-    """The default of transformers, where the file says nothing about a warmup."""
-    return None if draft.has("warmup_ratio") or _is_constant(draft) else 0
-
-
-def _adam(path: str) -> Rule:
-    def apply(draft: Draft, key: str, value: Any) -> Entry:
-        if draft.get("optim", word, "") in _NOT_ADAM:
-            return ignore(key, value, "the optimizer does not use it")
-        return write(key, value, path, float(number(value)))
-
-    return Rule(apply)
 
 
 def packing(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
@@ -198,6 +129,7 @@ _LATER = "is not there yet"
 
 TRAINER: dict[str, Rule] = {
     **EVALUATING,
+    **UPDATING,
     "model_name_or_path": Rule(model),
     "model_revision": Rule(_revision),
     "lora_rank": to_adapter("rank", count),
@@ -207,27 +139,8 @@ TRAINER: dict[str, Rule] = {
     "additional_target": to_adapter("modules_to_save", words),
     "use_rslora": to_adapter("rslora", flag),
     "use_dora": Rule(_dora),
-    "loraplus_lr_ratio": refused(f"LoRA+ {_LATER}", "remove it"),
-    "loraplus_lr_embedding": ignored("only LoRA+ uses it"),
     "per_device_train_batch_size": Rule(_micro_batch, default=8),
     "gradient_accumulation_steps": Rule(_accumulated, default=1),
-    "learning_rate": to("optimizer.learning_rate", number, default=5e-5),
-    "weight_decay": to("optimizer.weight_decay", number),
-    "adam_beta1": _adam("optimizer.beta1"),
-    "adam_beta2": _adam("optimizer.beta2"),
-    "adam_epsilon": _adam("optimizer.epsilon"),
-    "max_grad_norm": to("optimizer.max_grad_norm", number),
-    "optim": choice("optimizer.name", OPTIMIZERS, "this optimizer"),
-    "optim_args": refused("arguments of an optimizer cannot be given", "remove them"),
-    "optim_target_modules": refused(f"GaLore {_LATER}", "remove it"),
-    "num_train_epochs": Rule(_epochs),
-    "max_steps": Rule(_max_steps),
-    "lr_scheduler_type": choice("schedule.name", {name: name for name in SCHEDULES}, "this schedule", default="linear"),
-    "lr_scheduler_kwargs": refused("arguments of a schedule cannot be given", "remove them"),
-    "warmup_ratio": Rule(_warmup_ratio),
-    "warmup_steps": Rule(_warmup_steps, default=no_warmup),
-    "neftune_noise_alpha": refused(f"NEFTune {_LATER}", "remove it"),
-    "label_smoothing_factor": refused(f"label smoothing of the token loss {_LATER}", "remove it"),
     "resume_from_checkpoint": refused("a new job starts at the base model", "remove it; a job resumes by itself"),
     "ignore_data_skip": ignored("a job that resumes goes on in its data"),
     "bf16": precision("bf16"),
