@@ -10,6 +10,7 @@ from trl import DPOConfig, DPOTrainer
 
 from finetuned.v1 import training_pb2
 from fttrain import arguments, losses
+from fttrain.machine import world_size
 from fttrain.stages.parts import Parts, Prepared
 
 
@@ -37,7 +38,9 @@ class Dpo:
             "f_divergence_type": "reverse_kl",
             "use_weighting": False,
         }
-        kind = _RememberingDpoTrainer if parts.disables_dropout else _DpoTrainer
+        # Each epoch gives a rank other rows, and ranks that share a model must ask it together.
+        remembers = parts.disables_dropout and world_size() == 1
+        kind = _RememberingDpoTrainer if remembers else _DpoTrainer
         trainer = kind(args=DPOConfig(**config), ref_model=parts.reference, **parts.for_trainer())
         losses.score_labels_only(trainer.model)
         if parts.reference is not None:
