@@ -44,7 +44,7 @@ MESSAGES = {
     "DataCheck": "CheckDataResponse",
 }
 NOT_IN_MESSAGE = {"Event": {"seq", "kind"}, "LogLine": {"seq"}}
-IN_MESSAGE_ONLY = {"Event": {"started", "phase", "step", "evaluation", "checkpoint", "data", "notice", "ended"}}
+IN_MESSAGE_ONLY = {"Event": {"started", "phase", "step", "evaluation", "checkpoint", "data", "notice", "ended", "answers"}}
 ENUMS = [e for _, e in getmembers(enums, isclass) if issubclass(e, StrEnum) and e is not StrEnum]
 
 
