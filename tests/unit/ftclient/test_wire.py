@@ -44,12 +44,16 @@ MESSAGES = {
     "DataCheck": "CheckDataResponse",
 }
 NOT_IN_MESSAGE = {"Event": {"seq", "kind"}, "LogLine": {"seq"}}
-IN_MESSAGE_ONLY = {"Event": {"started", "phase", "step", "evaluation", "checkpoint", "data", "notice", "ended", "answers"}}
+IN_MESSAGE_ONLY = {
+    "Event": {"started", "phase", "step", "evaluation", "checkpoint", "data", "notice", "ended", "answers"}
+}
 ENUMS = [e for _, e in getmembers(enums, isclass) if issubclass(e, StrEnum) and e is not StrEnum]
 
 
 def records() -> list[Any]:
-    found = [c for module in (results, host, events, previews) for _, c in getmembers(module, isclass) if is_dataclass(c)]
+    found = [
+        c for module in (results, host, events, previews) for _, c in getmembers(module, isclass) if is_dataclass(c)
+    ]
     return [c for c in dict.fromkeys(found) if c is not results.Record]
 
 
