@@ -26,7 +26,7 @@ def common(spec: training_pb2.TrainingSpec, folder: Path) -> dict[str, Any]:
     """Arguments that every stage shares. `folder` gets the checkpoints."""
     return {
         **updates.optimizer(spec.optimizer),
-        **updates.schedule(spec.schedule),
+        **updates.schedule(spec),
         **_batches(spec),
         **_compute(spec),
         **sharding.arguments(spec),

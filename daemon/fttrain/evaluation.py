@@ -73,7 +73,7 @@ class Evaluations:
 
     def tell(self, state: Any, control: Any, figures: Figures, seconds: float) -> None:
         """Reports an evaluation. Asks for a checkpoint of the best one, and for the end when there is no more gain."""
-        logged = {f"{_PREFIX}{name}": value for name, value in figures.items()}
+        logged = self.as_logged(figures)
         state.log_history.append(logged | {"epoch": state.epoch, "step": state.global_step})
         verdict = self.verdict(state)
         value = figures.get(self._spec.metric, math.nan)
@@ -95,6 +95,14 @@ class Evaluations:
         if verdict is not None and self._exhausted(verdict):
             self._tell_end(verdict, state.global_step)
             control.should_training_stop = True
+
+    def as_logged(self, figures: Figures) -> Figures:
+        """The figures by the names that the trainer's log and its schedules have for them."""
+        return {f"{_PREFIX}{name}": value for name, value in figures.items()}
+
+    def nothing(self) -> Figures:
+        """What an evaluation that was stopped says to a schedule that waits for gains."""
+        return self.as_logged({self._spec.metric: math.nan})
 
     def verdict(self, state: Any) -> Verdict | None:
         """The judgement of all evaluations that the trainer's log has."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from finetuned.v1 import training_pb2
 
+PLATEAU = "reduce_lr_on_plateau"
 _DECAYS = {
     training_pb2.DECAY_COSINE: "cosine",
     training_pb2.DECAY_LINEAR: "linear",
@@ -38,14 +39,24 @@ def optimizer(given: training_pb2.Optimizer) -> dict[str, Any]:
     }
 
 
-def schedule(given: training_pb2.Schedule) -> dict[str, Any]:
+def schedule(spec: training_pb2.TrainingSpec) -> dict[str, Any]:
     """How long to train, and the schedule with what only it takes."""
+    given = spec.schedule
+    judged = {}
+    options = _options(given)
+    if given.name == PLATEAU:
+        options["mode"] = "max" if spec.evaluation.higher_is_better else "min"
+        judged = {
+            "metric_for_best_model": spec.evaluation.metric,
+            "greater_is_better": spec.evaluation.higher_is_better,
+        }
     return {
+        **judged,
         # transformers takes -1 for "the epochs decide", and reads a warmup below 1 as a share of all updates.
         "num_train_epochs": given.epochs if given.HasField("epochs") else 1.0,
         "max_steps": given.max_steps if given.HasField("max_steps") else -1,
         "lr_scheduler_type": given.name,
-        "lr_scheduler_kwargs": _options(given),
+        "lr_scheduler_kwargs": options,
         "warmup_steps": given.warmup_steps if given.HasField("warmup_steps") else given.warmup_ratio,
     }
 

@@ -9,6 +9,7 @@ from ftd.methods import (
     CHANGING_INITS,
     PROMPTS,
     Adalora,
+    Boft,
     Encoder,
     Freeze,
     Full,
@@ -47,6 +48,8 @@ def _device(training: TrainingSpec, device: DeviceKind) -> Iterator[Problem]:
     for field, dtype in (("model.dtype", training.model.dtype), ("compute.precision", training.compute.precision)):
         if dtype is Dtype.FP16:
             yield field, "is fp16, which a CPU cannot train in; accepted is fp32 or bf16"
+    if isinstance(training.method, Boft) and (training.method.factors or 1) > 1:
+        yield "boft.factors", f"is {training.method.factors}, which needs a kernel that a CPU has not; accepted is 1"
     if training.model.attention is Attention.FLASH_ATTENTION_2:
         yield "model.attention", "is flash_attention_2, which needs a GPU; accepted is sdpa or eager"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig
+import torch
+from peft import LoraConfig, get_peft_model_state_dict
 from peft.optimizers import create_loraplus_optimizer
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import save_file
 from transformers import BitsAndBytesConfig
 
 from finetuned.v1 import training_pb2
@@ -42,7 +45,8 @@ class Lora(Method):
         """An optimizer with two rates, for LoRA+; and what the adapter began as, where the base weights gave it."""
         lora = self.part(spec)
         if lora.init in _CHANGING_INITS:
-            trainer.model.beginning = _copy(trainer.model)
+            state = _adapter_state(trainer.model)
+            trainer.model.beginning = {name: weight.clone() for name, weight in state.items() if "lora_" in name}
         if lora.HasField("loraplus_lr_ratio"):
             kind, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
             trainer.optimizer = create_loraplus_optimizer(
@@ -59,18 +63,12 @@ class Lora(Method):
         if self.part(spec).init not in _CHANGING_INITS:
             super().save(spec, model, folder, weights)
             return
-        trained = _copy(model)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as beginning:
-            # PEFT subtracts an adapter that it reads from a folder: the one this training began with.
-            _put(model, model.beginning)
-            model.save_pretrained(beginning, save_embedding_layers=False, selected_adapters=["default"])
-            _put(model, trained)
-            model.save_pretrained(
-                folder,
-                save_embedding_layers=False,
-                selected_adapters=["default"],
-                path_initial_model_for_weight_conversion=beginning,
-            )
+        state = _adapter_state(model, weights)
+        for name, begun in model.beginning.items():
+            rows = "lora_A" in name
+            state[name] = torch.cat([state[name], begun if rows else -begun], dim=0 if rows else 1)
+        save_file({name: weight.contiguous() for name, weight in state.items()}, folder / SAFETENSORS_WEIGHTS_NAME)
+        _doubled(model.peft_config["default"]).save_pretrained(folder)
 
 
 class Qlora(Lora):
@@ -132,11 +130,16 @@ def _excluded(lora: training_pb2.Lora) -> str | list[str] | None:
     return "|".join([elsewhere, *(rf"(?:.*\.)?{re.escape(name)}" for name in names)])
 
 
-def _copy(model: Any) -> dict[str, Any]:
-    return {name: weight.detach().clone() for name, weight in model.named_parameters() if "lora_" in name}
+def _adapter_state(model: Any, weights: Any = None) -> dict[str, torch.Tensor]:
+    return dict(get_peft_model_state_dict(model, state_dict=weights, save_embedding_layers=False))
 
 
-def _put(model: Any, weights: dict[str, Any]) -> None:
-    for name, weight in model.named_parameters():
-        if name in weights:
-            weight.data.copy_(weights[name])
+def _doubled(config: LoraConfig) -> LoraConfig:
+    """The configuration for the adapter less the one it began as: two of the same rank side by side."""
+    doubled = copy.deepcopy(config)
+    doubled.init_lora_weights, doubled.inference_mode = True, True
+    doubled.r *= 2
+    doubled.lora_alpha *= 2**0.5 if config.use_rslora else 2
+    doubled.rank_pattern = {key: 2 * rank for key, rank in (config.rank_pattern or {}).items()}
+    doubled.alpha_pattern = {key: 2 * alpha for key, alpha in (config.alpha_pattern or {}).items()}
+    return doubled

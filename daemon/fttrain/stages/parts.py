@@ -136,7 +136,7 @@ class Ours:
             evaluate = super().evaluate  # type: ignore[misc]
             found = {name: evaluate(rows) for name, rows in self.evaluations.sets.items()}
         except EvaluationStopped:
-            return {}
+            return self.evaluations.nothing()
         finally:
             # The log has one entry for an evaluation, whatever the number of sets.
             del trainer.state.log_history[logged:]
@@ -144,7 +144,7 @@ class Ours:
         self.evaluations.tell(trainer.state, trainer.control, figures, time.monotonic() - started)
         if self._answers:
             self._answers.keep(trainer, written)
-        return figures
+        return self.evaluations.as_logged(figures)
 
     def _get_train_sampler(self, *given: Any) -> Any:
         return self._sampler or super()._get_train_sampler(*given)  # type: ignore[misc]

@@ -270,7 +270,7 @@ class Boft(_message.Message):
     block_size: _builtins.int
     """Width of a block. Default: 4. 2 to 4096; must divide what each module reads."""
     factors: _builtins.int
-    """Number of factors. Default: 1. 1 to 8."""
+    """Number of factors. Default: 1. 1 to 8. Over 1 refused on CPUs; on a GPU PEFT builds a kernel for it, which needs the CUDA toolkit."""
     dropout: _builtins.float
     """Default: 0. 0 <= x < 1."""
     @_builtins.property
