@@ -1,8 +1,8 @@
 """How close answers are to the ones expected: BLEU-4, ROUGE and exact matches, all in percent. Pure.
 
 BLEU is that of the whole set, smoothed exponentially, as sacrebleu computes it on the same tokens; ROUGE is the mean of
-the rows' F-measures. Words are runs of letters and digits; Chinese, Japanese and Korean, which put no space between words,
-are taken character by character. It must never know a model.
+the rows' F-measures. Words are runs of letters and digits; Chinese, Japanese and Korean, which have no space between
+words, are taken character by character. It must never know a model.
 """
 
 from __future__ import annotations
