@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftd.limits import ALL_LINEAR, OPTIMIZERS
+from ftd.limits import ALL_LINEAR
 from ftd.methods import (
     PROMPTS,
     Adalora,
@@ -31,7 +31,7 @@ from ftd.methods import (
 )
 from ftd.models import ModelInfo
 from ftd.online import Online
-from ftd.optimizers import ADAM
+from ftd.optimizers import ADAM, TABLE
 from ftd.spec import Compute, Decay, DeviceKind, Dtype, Optimizer, Schedule
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Stage
 from ftd.validate.methods import NO_WARMUP_SCHEDULES, SCHEDULE_FIELDS
@@ -142,7 +142,7 @@ def optimizer(given: Optimizer, stage: Stage, method: Method) -> Optimizer:
     """The optimizer with every field that it uses."""
     name = given.name or "adamw_torch_fused"
     defaults = Optimizer(name=name, learning_rate=_rate(stage, method), weight_decay=0.0, max_grad_norm=1.0)
-    used = OPTIMIZERS[name].fields
+    used = TABLE[name].fields
     usual = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "momentum": 0.0}
     usual |= {"projection_rank": 128, "projection_interval": 200}
     usual["projection_scale"] = 1.0 if set(ADAM) <= set(used) else 0.25

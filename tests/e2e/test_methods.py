@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,32 +56,32 @@ VARIANTS = {
     "lora-orthogonal": f"lora {{ {LORA} init: LORA_INIT_ORTHOGONAL }}",
     "lora-plus": f"lora {{ {LORA} loraplus_lr_ratio: 16 loraplus_embedding_lr: 1e-6 }} {at(1e-3)}",
     "lora-embedding": 'lora { rank: 8 alpha: 16 target_modules: "q_proj" target_modules: "embed_tokens" }',
-    "lora-whole-modules": f'lora {{ rank: 8 alpha: 16 {QV} modules_to_save: "embed_tokens" modules_to_save: "lm_head" }} '
-    "optimizer { learning_rate: 1e-3 }",
+    "lora-whole-modules": f'lora {{ rank: 8 alpha: 16 {QV} modules_to_save: "embed_tokens" '
+    f'modules_to_save: "lm_head" }} {at(1e-3)}',
     "pissa": f"lora {{ {LORA} init: LORA_INIT_PISSA }} {at(1e-3)}",
     "pissa-fast": f"lora {{ {LORA} init: LORA_INIT_PISSA pissa_iterations: 4 }} {at(1e-3)}",
     "olora": f"lora {{ {LORA} init: LORA_INIT_OLORA }} {at(1e-4)}",
-    "adalora": f"adalora {{ initial_rank: 8 rank: 4 alpha: 32 {ALL} initial_steps: 1 final_steps: 2 interval: 1 orthogonality: 0.1 }} "
-    "optimizer { learning_rate: 2e-2 }",
+    "adalora": f"adalora {{ initial_rank: 8 rank: 4 alpha: 32 {ALL} initial_steps: 1 final_steps: 2 interval: 1 "
+    f"orthogonality: 0.1 }} {at(2e-2)}",
     "vera": f"vera {{ rank: 64 {ALL} initial: 0.1 }} {at(5e-2)}",
     "oft": f"oft {{ block_size: 32 {ALL} }}",
     "oft-shared": f"oft {{ block_size: 48 {ALL} share_blocks: true constrained: true epsilon: 1e-3 }}",
     "boft": f"boft {{ block_size: 8 factors: 1 {QV} }}",
-    "ia3": 'ia3 { target_modules: "k_proj" target_modules: "v_proj" target_modules: "down_proj" feedforward_modules: "down_proj" } '
-    "optimizer { learning_rate: 5e-2 }",
+    "ia3": 'ia3 { target_modules: "k_proj" target_modules: "v_proj" target_modules: "down_proj" '
+    f'feedforward_modules: "down_proj" }} {at(5e-2)}',
     "prefix": f"prefix_tuning {{ virtual_tokens: 8 }} {at(5e-2)} {PADDED}",
     "prefix-projected": f"prefix_tuning {{ virtual_tokens: 8 projection: true encoder_hidden_size: 64 }} {PADDED}",
     "prompt": f"prompt_tuning {{ virtual_tokens: 8 }} {at(5e-2)} {PADDED}",
-    "prompt-text": f'prompt_tuning {{ virtual_tokens: 8 initial_text: "Answer the question." }} optimizer {{ learning_rate: 5e-2 }} {PADDED}',
+    "prompt-text": f'prompt_tuning {{ virtual_tokens: 8 initial_text: "Answer the question." }} {at(5e-2)} {PADDED}',
     "p-tuning": f"p_tuning {{ virtual_tokens: 8 encoder: ENCODER_MLP encoder_hidden_size: 64 }} {PADDED}",
     "p-tuning-lstm": f"p_tuning {{ virtual_tokens: 8 encoder: ENCODER_LSTM encoder_hidden_size: 32 }} {PADDED}",
     "qlora-int8": f"qlora {{ lora {{ {LORA} }} quant_type: QUANT_TYPE_INT8 }}",
-    "qlora-stored": f"qlora {{ lora {{ {LORA} init: LORA_INIT_GAUSSIAN }} quant_type: QUANT_TYPE_FP4 double_quant: false "
-    "compute_dtype: DTYPE_FP32 storage_dtype: DTYPE_BF16 }",
+    "qlora-stored": f"qlora {{ lora {{ {LORA} init: LORA_INIT_GAUSSIAN }} quant_type: QUANT_TYPE_FP4 "
+    "double_quant: false compute_dtype: DTYPE_FP32 storage_dtype: DTYPE_BF16 }",
     "freeze-first": f"freeze {{ trainable_layers: -2 }} {support.WHOLE} {at(1e-3)}",
     "freeze-modules": 'freeze { trainable_layers: 2 modules: "mlp" modules: "input_layernorm" extra_modules: "norm" } '
     f"{support.WHOLE} {at(1e-3)}",
-    "freeze-beyond": f'freeze {{ trainable_layers: 1 extra_modules: "embed_tokens" }} {support.WHOLE} optimizer {{ learning_rate: 1e-3 }}',
+    "freeze-beyond": f'freeze {{ trainable_layers: 1 extra_modules: "embed_tokens" }} {support.WHOLE} {at(1e-3)}',
 }
 STEPS = "schedule { max_steps: 6 warmup_ratio: 0 } batch { micro_batch: 4 global_batch: 4 }"
 EVALUATED = 'evaluation { cadence: CADENCE_STEPS every_steps: 6 micro_batch: 3 metric: "loss" }'
@@ -142,3 +143,20 @@ def loss_of(output: Path, base: Path, prepared: Path) -> float:
         found += float(losses)
         tokens += trained
     return found / tokens
+
+
+@pytest.mark.parametrize("name", ["pissa", "lora-plus", "vera", "boft", "p-tuning"])
+@pytest.mark.slow
+def test_it_goes_on_from_a_checkpoint_as_if_it_had_not_ended(
+    name: str, smol_nano: Path, rows: dict[str, Path], tmp_path: Path
+) -> None:
+    saving = "checkpoints { cadence: CADENCE_STEPS every_steps: 3 keep: 2 }"
+    spec = spec_of(smol_nano, f"{VARIANTS[name]} {saving}")
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    train(support.bootstrap(whole, spec, rows["sft"]))
+    train(support.bootstrap(halves, spec, rows["sft"]))
+    # What the second attempt finds is what the first one had saved half way.
+    shutil.rmtree(halves / "checkpoints" / "checkpoint-6")
+    shutil.rmtree(halves / "output")
+    train(support.bootstrap(halves, spec, rows["sft"], attempt=2, resume_from="checkpoint-3"))
+    assert losses(halves)[-3:] == pytest.approx(losses(whole)[-3:], rel=1e-4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ftd.limits import OPTIMIZERS
 from ftd.methods import (
     CHANGING_INITS,
     PROMPTS,
@@ -138,7 +137,7 @@ def _optimizer(training: TrainingSpec, device: DeviceKind) -> Iterator[Problem]:
     if kind is None:
         return
     if device is DeviceKind.CPU and kind.needs_gpu:
-        accepted = listed([name for name in OPTIMIZERS if not TABLE[name].needs_gpu], "or")
+        accepted = listed([name for name in TABLE if not TABLE[name].needs_gpu], "or")
         yield "optimizer.name", f"is {optimizer.name}, which needs a GPU; accepted on a CPU is {accepted}"
     for field in _NOT_ALWAYS_USED:
         if field not in kind.fields and getattr(optimizer, field) is not None:

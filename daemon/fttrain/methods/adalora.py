@@ -8,7 +8,7 @@ import torch
 from peft import AdaLoraConfig
 from transformers import TrainerCallback
 
-from finetuned.v1 import event_pb2, training_pb2
+from finetuned.v1 import adapters_pb2, event_pb2, training_pb2
 from fttrain.failure import Refused
 from fttrain.methods.parts import Method, modules
 
@@ -43,7 +43,7 @@ class Adalora(Method):
 
 
 class _Allocating(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, model: Any, adalora: training_pb2.Adalora) -> None:
+    def __init__(self, model: Any, adalora: adapters_pb2.Adalora) -> None:
         self._model, self._weight = model, adalora.orthogonality
         self._fixed = adalora.initial_steps + adalora.final_steps
         self._matrices = [weight for name, weight in model.named_parameters() if "lora_A" in name or "lora_B" in name]
@@ -76,4 +76,6 @@ class _Allocating(TrainerCallback):  # type: ignore[misc]
 def _from_orthogonal(weight: torch.Tensor) -> torch.Tensor:
     """How far the rows, or columns if those are fewer, are from an orthogonal set."""
     covariance = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
-    return torch.linalg.matrix_norm(covariance - torch.eye(len(covariance), device=weight.device, dtype=weight.dtype))
+    identity = torch.eye(len(covariance), device=weight.device, dtype=weight.dtype)
+    distance: torch.Tensor = torch.linalg.matrix_norm(covariance - identity)
+    return distance
