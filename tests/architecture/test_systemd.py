@@ -64,6 +64,7 @@ def test_what_the_example_comments_out_is_the_default() -> None:
     example = tomllib.loads(re.sub(r"^# ", "", commented, flags=re.MULTILINE))
     default = config.Config().model_dump(mode="json")
     machine = {
+        ("paths", "code_roots"),
         ("devices", "file"),
         ("security", "secrets"),
         ("trainer", "rank_command"),

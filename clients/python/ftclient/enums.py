@@ -117,6 +117,7 @@ class Format(StrEnum):
     TEXT = auto()
     PREFERENCE = auto()
     KTO = auto()
+    PROMPT = auto()
 
 
 class DeviceKind(StrEnum):

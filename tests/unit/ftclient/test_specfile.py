@@ -114,12 +114,14 @@ def test_what_is_plain_fills_the_same_message_again() -> None:
         ("labels: [a]\n", "5|labels|expected a mapping of names to texts, got a list"),
         ("compute: {precision: bf17}\n", "5|compute.precision|expected fp32, bf16, fp16 or auto, got the text 'bf17'; did you mean bf16?"),
         ("evaluation: {cadence: 5}\n", "5|evaluation.cadence|expected never, steps, epoch or auto, got 5"),
-        ("batch: 8\n", "5|batch|expected a mapping with micro_batch or global_batch, got 8"),
+        ("batch: 8\n", "5|batch|expected a mapping with micro_batch, global_batch or group_by_length, got 8"),
         ("full: 1\n", "5|full|expected {}, got 1"),
         ("resources: {gpu_uuids: {a: b}}\n", "5|resources.gpu_uuids|expected a list (each item begins with `- `), got a mapping"),
         ("resources: {memory_bytes: 24G}\n", "5|resources.memory_bytes|'24G' is not a size; accepted: bytes as a number, or e.g. 500MiB, 24GiB (powers of 1024), 24GB (powers of 1000)"),
-        ("lora: {}\nfull: {}\n", "6|method|lora and full are given and exclude each other; keep one of lora, qlora, full or freeze"),
-        ("sft: {}\ndpo: {}\npretrain:\n", "7|stage|sft, pretrain and dpo are given and exclude each other; keep one of sft, pretrain, dpo, reward, kto, orpo or cpo"),
+        ("lora: {}\nfull: {}\n", "6|method|lora and full are given and exclude each other; keep one of "
+            "lora, qlora, full, freeze, adalora, vera, oft, boft, ia3, prefix_tuning, prompt_tuning or p_tuning"),
+        ("sft: {}\ndpo: {}\npretrain:\n", "7|stage|sft, pretrain and dpo are given and exclude each other; keep one of "
+            "sft, pretrain, dpo, reward, kto, orpo, cpo, grpo, rloo, ppo or distill"),
         ("deadline: 2h\n", f"5|deadline|'2h' is not a time; accepted: {TIME_FORMS}"),
         ("deadline: 2027-01-31\n", f"5|deadline|2027-01-31 does not say which time zone it is in; accepted: {TIME_FORMS}"),
         ("deadline: 2027-01-31 18:00:00\n", f"5|deadline|2027-01-31 18:00:00 does not say which time zone it is in; accepted: {TIME_FORMS}"),

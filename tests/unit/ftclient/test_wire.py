@@ -18,6 +18,7 @@ from finetuned.v1 import (
     host_service_pb2,
     job_pb2,
     job_service_pb2,
+    tracker_pb2,
     training_pb2,
     weights_pb2,
 )
@@ -32,6 +33,7 @@ MODULES = (
     artifact_service_pb2,
     data_preview_pb2,
     dataset_service_pb2,
+    tracker_pb2,
     training_pb2,
     weights_pb2,
 )

@@ -171,7 +171,7 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """prompt or messages or instruction, with chosen and rejected."""
     FORMAT_KTO: _Format.ValueType  # 7
     """label (true: a good answer), with messages or conversations that end with the answer, or instruction and output, or prompt and completion."""
-    FORMAT_PROMPT: _Format.ValueType  # 61
+    FORMAT_PROMPT: _Format.ValueType  # 8
     """prompt (a text, or turns as in messages), answer?: for the stages that write their own answers. The answer is what a reward compares with."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
@@ -192,7 +192,7 @@ FORMAT_PREFERENCE: Format.ValueType  # 6
 """prompt or messages or instruction, with chosen and rejected."""
 FORMAT_KTO: Format.ValueType  # 7
 """label (true: a good answer), with messages or conversations that end with the answer, or instruction and output, or prompt and completion."""
-FORMAT_PROMPT: Format.ValueType  # 61
+FORMAT_PROMPT: Format.ValueType  # 8
 """prompt (a text, or turns as in messages), answer?: for the stages that write their own answers. The answer is what a reward compares with."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
