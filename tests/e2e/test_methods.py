@@ -145,7 +145,7 @@ def loss_of(output: Path, base: Path, prepared: Path) -> float:
     return found / tokens
 
 
-@pytest.mark.parametrize("name", ["pissa", "lora-plus", "vera", "boft", "p-tuning"])
+@pytest.mark.parametrize("name", ["pissa", "lora-plus", "vera", "boft", "prefix-projected", "p-tuning"])
 @pytest.mark.slow
 def test_it_goes_on_from_a_checkpoint_as_if_it_had_not_ended(
     name: str, smol_nano: Path, rows: dict[str, Path], tmp_path: Path
