@@ -173,6 +173,9 @@ class _PpoTrainer(Ours, Trainer):  # type: ignore[misc]
         """Training: a part of the rollout, which is new where the answers have been used. Else a rollout of its own."""
         if not self.model.training:
             return self._roll_out(prompts)
+        if self._part == 0:
+            # The trainer clears the gradients of the model only.
+            self.value_head.zero_grad()
         used = self.state.global_step % self._ppo.iterations == 0 and self._part == 0
         if used or self._rollout is None:
             self._rollout = self._roll_out(prompts)
@@ -334,9 +337,9 @@ class _PpoTrainer(Ours, Trainer):  # type: ignore[misc]
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The trainer's own figures with ours."""
         prefix = "" if self.model.training else "eval_"
-        super().log(
-            logs | {f"{prefix}{name}": statistics.fmean(all_) for name, all_ in self._figures.items()}, *args, **kwargs
-        )
+        # In place: they are also what an evaluation answers with.
+        logs.update({f"{prefix}{name}": statistics.fmean(values) for name, values in self._figures.items()})
+        super().log(logs, *args, **kwargs)
         self._figures.clear()
         online.show(self, logs, self._sample)
 
