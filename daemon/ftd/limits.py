@@ -280,7 +280,11 @@ RULES: dict[str, Rule] = {
     "training.cpo.gamma": ZERO_OR_MORE,
     **{f"training.{stage}.{name}": rule for stage, rules in _ONLINE.items() for name, rule in rules.items()},
     **{f"training.{stage}.sampling.{name}": rule for stage in _ONLINE for name, rule in _SAMPLING.items()},
-    **{f"training.{stage}.rewards[].{name}": rule for stage in _ONLINE for name, rule in _REWARD.items()},
+    **{
+        f"training.{stage}.rewards[].{name}": rule
+        for stage in ("grpo", "rloo", "ppo")
+        for name, rule in _REWARD.items()
+    },
     **{f"training.{method}.{name}": rule for method in ("lora", "qlora.lora") for name, rule in _LORA.items()},
     **_METHODS,
     "training.optimizer.name": Rule(f"one of {', '.join(OPTIMIZERS)}", lambda x: x in OPTIMIZERS),

@@ -267,7 +267,8 @@ def _targets(cells: Mapping[str, str], shape: Shape) -> tuple[str, ...]:
             reads, letter = _PARTS.get(part, (None, ""))
             one_of_them = reads is matrix.reads and (shape.family.fused or matrix.name.startswith(letter))
             in_mlp = part == "mlp" and matrix.reads in (Reads.MLP_INPUT, Reads.MLP_INNER)
-            if one_of_them or in_mlp or matrix.called(part):
+            named = f".{matrix.name}".endswith(f".{part}") or part.endswith(f".{matrix.name}")
+            if one_of_them or in_mlp or named:
                 names[matrix.name] = None
     return tuple(names)
 

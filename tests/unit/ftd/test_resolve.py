@@ -27,6 +27,7 @@ from ftd.spec import (
     OutputWeights,
     Resources,
     Schedule,
+    Sharding,
     Sharing,
     TrainingSpec,
 )
@@ -79,6 +80,7 @@ def test_every_default_of_the_smallest_spec_on_a_gpu() -> None:
             packing=False,
             mixing=Mixing.CONCAT,
             strict=False,
+            thinking=Thinking.TEMPLATE,
         ),
         optimizer=Optimizer("adamw_torch_fused", 1e-4, 0.0, 0.9, 0.999, 1e-8, 1.0),
         schedule=Schedule(epochs=3.0, name="cosine", warmup_ratio=0.03),
@@ -87,7 +89,7 @@ def test_every_default_of_the_smallest_spec_on_a_gpu() -> None:
         evaluation=Evaluation(cadence=Cadence.NEVER),
         checkpoints=Checkpoints(cadence=Cadence.EPOCH, keep=2),
         output=Output(weights=OutputWeights.LAST, merge=False),
-        stage=Sft(loss=SftLoss.NLL, train_on=TrainOn.ASSISTANT),
+        stage=Sft(loss=SftLoss.NLL, train_on=TrainOn.ASSISTANT, train_on_thinking=True),
         method=LORA,
         resources=Resources(device=GPU, gpus=1, sharing=SHARE),
         seed=42,
@@ -228,7 +230,7 @@ def test_optimizers_without_averages_have_no_betas(name: str) -> None:
 def test_the_global_batch_grows_with_devices_and_micro_batch() -> None:
     made = resolved(batch=Batch(micro_batch=3), resources=Resources(gpus=2))
     assert made.batch == Batch(micro_batch=3, global_batch=48, group_by_length=False)
-    assert made.resources == Resources(device=GPU, gpus=2, sharing=SHARE)
+    assert made.resources == Resources(device=GPU, gpus=2, sharing=SHARE, sharding=Sharding.NO_SHARD)
 
 
 def test_evaluation_data_is_evaluated_each_epoch() -> None:
@@ -281,7 +283,14 @@ def test_what_is_given_stays_even_if_it_is_zero() -> None:
         output=Output(path="/out", weights=OutputWeights.LAST, merge=False),
         stage=Sft(loss=SftLoss.NLL, train_on=TrainOn.ALL),
         method=Lora(4, 1.0, 0.5, ("q",), ("head",), rslora=True, dora=True, init=LoraInit.GAUSSIAN, bias=LoraBias.ALL),
-        resources=Resources(device=GPU, gpus=2, memory_bytes=10, gpu_uuids=("a", "b"), sharing=Sharing.EXCLUSIVE),
+        resources=Resources(
+            device=GPU,
+            gpus=2,
+            memory_bytes=10,
+            gpu_uuids=("a", "b"),
+            sharing=Sharing.EXCLUSIVE,
+            sharding=Sharding.FULL_SHARD,
+        ),
         seed=0,
     )
     assert resolve(given, GPU, None) == given
