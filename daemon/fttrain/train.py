@@ -21,7 +21,7 @@ def main() -> None:
     rank.run(body)
 
 
-# What TRL and transformers import where it is installed, whatever `report_to` says: a second or more, threads, telemetry.
+# What TRL and transformers import where it is installed, whatever `report_to` says: seconds, threads, telemetry.
 _TRACKERS = ("wandb", "mlflow", "trackio", "tensorboard", "swanlab", "comet_ml")
 
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from math import inf
 
 from ftsched.devices import taken
-from ftsched.fit import Kept, Left, Node, Room, Slot, counted, lack, less, suits
+from ftsched.fit import Kept, Left, Node, Room, counted, lack, less, suits
 from ftsched.model import NOTHING, Ask, Holding
 from ftsched.places import Place, Places, idle_devices
 
@@ -111,7 +111,7 @@ class Future:
 
 @dataclass(slots=True)
 class _Host:
-    """A host ahead: the rooms that changed, which devices may take one of the ask's, and which of them could by then."""
+    """A host ahead: the rooms that changed, which devices may take one of the ask's, which of them could by then."""
 
     node: Node
     may: list[int]

@@ -12,6 +12,8 @@ from ftclient.fields import plain
 from ftclient.specfile import from_mapping, read
 from ftclient.units import DURATION_FORMS, TIME_FORMS
 
+METHODS = "lora, qlora, full, freeze, adalora, vera, oft, boft, ia3, prefix_tuning, prompt_tuning or p_tuning"
+STAGES = "sft, pretrain, dpo, reward, kto, orpo, cpo, grpo, rloo, ppo or distill"
 MINIMAL = """\
 model: {path: /models/smol}
 data:
@@ -118,10 +120,8 @@ def test_what_is_plain_fills_the_same_message_again() -> None:
         ("full: 1\n", "5|full|expected {}, got 1"),
         ("resources: {gpu_uuids: {a: b}}\n", "5|resources.gpu_uuids|expected a list (each item begins with `- `), got a mapping"),
         ("resources: {memory_bytes: 24G}\n", "5|resources.memory_bytes|'24G' is not a size; accepted: bytes as a number, or e.g. 500MiB, 24GiB (powers of 1024), 24GB (powers of 1000)"),
-        ("lora: {}\nfull: {}\n", "6|method|lora and full are given and exclude each other; keep one of "
-            "lora, qlora, full, freeze, adalora, vera, oft, boft, ia3, prefix_tuning, prompt_tuning or p_tuning"),
-        ("sft: {}\ndpo: {}\npretrain:\n", "7|stage|sft, pretrain and dpo are given and exclude each other; keep one of "
-            "sft, pretrain, dpo, reward, kto, orpo, cpo, grpo, rloo, ppo or distill"),
+        ("lora: {}\nfull: {}\n", f"6|method|lora and full are given and exclude each other; keep one of {METHODS}"),
+        ("sft: {}\ndpo: {}\npretrain:\n", f"7|stage|sft, pretrain and dpo are given and exclude each other; keep one of {STAGES}"),
         ("deadline: 2h\n", f"5|deadline|'2h' is not a time; accepted: {TIME_FORMS}"),
         ("deadline: 2027-01-31\n", f"5|deadline|2027-01-31 does not say which time zone it is in; accepted: {TIME_FORMS}"),
         ("deadline: 2027-01-31 18:00:00\n", f"5|deadline|2027-01-31 18:00:00 does not say which time zone it is in; accepted: {TIME_FORMS}"),

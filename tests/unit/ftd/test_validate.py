@@ -140,8 +140,7 @@ COLUMNS_TEXT = (
         (
             {"training__schedule": {"name": "cosinus"}},
             "training.schedule.name",
-            "is 'cosinus'; accepted is one of cosine, linear, constant, constant_with_warmup, inverse_sqrt, polynomial, "
-            "cosine_with_restarts, cosine_with_min_lr, cosine_warmup_with_min_lr, warmup_stable_decay, reduce_lr_on_plateau",
+            f"is 'cosinus'; accepted is one of {', '.join(limits.SCHEDULES)}",
         ),
         (
             {"training__schedule": {"epochs": 0}},
