@@ -111,6 +111,17 @@ def _patience(draft: Draft, key: str, value: Any) -> Entry:
     return _nothing(draft, key, value) or write(key, value, "evaluation.patience", count(value), "evaluations")
 
 
+def answers(draft: Draft, key: str, value: Any) -> Entry:
+    """Answers that are written in evaluations, and compared with the rows' own."""
+    if not flag(value):
+        return ignore(key, value, "as here: none are written")
+    if nothing := _nothing(draft, key, value):
+        return nothing
+    longest = draft.get("max_new_tokens", count, 0)
+    settings = {"max_new_tokens": longest} if longest else {}
+    return write(key, value, "evaluation.generation", settings, "in the training's evaluations, the likeliest tokens")
+
+
 def _chooses(draft: Draft) -> bool:
     best = draft.get("save_strategy", word, "") == "best" or draft.on("load_best_model_at_end")
     return best or any(draft.has(key) for key in PATIENCES)

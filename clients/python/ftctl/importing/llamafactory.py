@@ -150,6 +150,12 @@ def _dft(draft: Draft, key: str, value: Any) -> Entry:
     return write(key, value, "sft.loss", "dft")
 
 
+def _thinking(draft: Draft, key: str, value: Any) -> Entry:
+    if not flag(value) or draft.stage == "pretrain":
+        return ignore(key, value, "the chat template decides")
+    return write(key, value, "data.thinking", "keep", "a row whose thinking the template leaves out is dropped")
+
+
 def _attention(draft: Draft, key: str, value: Any) -> Entry:
     names = {"sdpa": "sdpa", "disabled": "eager", "off": "eager", "fa2": "flash_attention_2"}
     name = "disabled" if value is False else word(value)
@@ -278,14 +284,14 @@ TABLE: dict[str, Rule] = {
     "freeze_vision_tower": refused("text alone is trained on", "leave it on", lambda v: not is_off(v)),
     "freeze_multi_modal_projector": refused("text alone is trained on", "leave it on", lambda v: not is_off(v)),
     "tool_format": ignored("the chat template writes the tools"),
-    "preserve_thinking": ignored("the chat template decides"),
+    "preserve_thinking": Rule(_thinking),
     **_unused("the same numbers either way", "use_unsloth_gc", "use_reentrant_gc", "enable_liger_kernel"),
     **_unused("the same numbers either way", "use_v1_kernels", "upcast_layernorm", "upcast_lmhead_output"),
     **_unused("how rows are prepared, not which", "overwrite_cache", "preprocessing_batch_size", "buffer_size"),
     **_unused("how rows are prepared, not which", "preprocessing_num_workers", "data_shared_file_system", "media_dir"),
     "interleave_probs": ignored("stands at each source: weight"),
     "eval_on_each_dataset": ignored("each set of several has figures of its own"),
-    **_unused("a metric of an evaluation; the loss is reported", "compute_accuracy"),
+    **_unused("an evaluation tells the accuracy of tokens by itself", "compute_accuracy"),
     **_unused("a figure of speed; tokens per second are reported", "include_effective_tokens_per_second"),
     **_unused("a tracker; every step is in the journal", "use_swanlab"),
     **_unused("a secret; nothing is fetched", "hf_hub_token", "ms_hub_token", "om_hub_token"),

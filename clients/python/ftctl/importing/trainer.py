@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftctl.importing.evaluating import EVALUATING
+from ftctl.importing.evaluating import EVALUATING, answers
 from ftctl.importing.place import is_hub_id
 from ftctl.importing.preferences import enough
 from ftctl.importing.report import Entry, Kind
@@ -125,7 +125,6 @@ def _trackers(draft: Draft, key: str, value: Any) -> Entry:
 _NO_GPU_SHARDING = "one model is not spread over several GPUs"
 _RUNS_AS_DATA_PARALLEL = "remove it if the model fits one GPU (ftctl plan tells), several train in parallel"
 _HUB = ("nothing is pushed to a hub", "push the output afterwards, and set it to false")
-_LATER = "is not there yet"
 
 TRAINER: dict[str, Rule] = {
     **EVALUATING,
@@ -152,6 +151,7 @@ TRAINER: dict[str, Rule] = {
     "data_seed": ignored("one seed here orders the data too"),
     "full_determinism": ignored("the trainer decides"),
     "run_name": Rule(_run_name),
+    "group_by_length": to("batch.group_by_length", flag),
     "report_to": Rule(_trackers),
     "push_to_hub": refused(*_HUB),
     "deepspeed": refused(_NO_GPU_SHARDING, _RUNS_AS_DATA_PARALLEL),
@@ -166,7 +166,7 @@ TRAINER: dict[str, Rule] = {
     "torch_compile": ignored("the same loss, compiled"),
     "remove_unused_columns": ignored("the preparation reads the columns it needs"),
     "label_names": ignored("the labels are the trainer's"),
-    "predict_with_generate": refused(f"evaluation by generating text {_LATER}", "set it to false"),
+    "predict_with_generate": Rule(answers),
     "train_sampling_strategy": ignored("rows are shuffled by the seed"),
     "$CUDA_VISIBLE_DEVICES": Rule(_gpus),
     "$NPROC_PER_NODE": Rule(_gpus),
@@ -181,7 +181,6 @@ TRAINER: dict[str, Rule] = {
             "dataloader_pin_memory",
             "dataloader_persistent_workers",
             "dataloader_prefetch_factor",
-            "group_by_length",
         )
     },
     "dataloader_drop_last": refused("the last batch is trained on", "set it to false"),
