@@ -143,7 +143,8 @@ lora:
         "job.yaml:9: optimizer.learning_rate: expected a number, got the text 'fast'",
         (
             "job.yaml:11: schedule.name: is 'wavy'; accepted is one of cosine, linear, constant, constant_with_warmup, "
-            "inverse_sqrt, polynomial"
+            "inverse_sqrt, polynomial, cosine_with_restarts, cosine_with_min_lr, cosine_warmup_with_min_lr, "
+            "warmup_stable_decay, reduce_lr_on_plateau"
         ),
         "job.yaml:15: lora.rank: is 0; accepted is 1 to 1024",
         "job.yaml:13: schedule.max_steps: stands beside schedule.epochs; accepted is one of the two",
@@ -201,8 +202,8 @@ def test_a_missing_tokenizer(daemon: RealDaemon) -> None:
 def test_a_missing_chat_template(daemon: RealDaemon) -> None:
     model = model_without(daemon, "chat_template.jinja").name
     assert problem(daemon, spec(model=model)) == (
-        "job.yaml:4: data.chat_template_path: is missing: data.train[0] has conversations, and the model has no "
-        "chat template of its own; accepted is the path of a Jinja template"
+        "job.yaml:4: data.template: is missing: data.train[0] has conversations, and the model has no chat template "
+        "of its own; accepted is a template's name, or data.chat_template_path"
     )
     # Rows that only the preparation reads.
     (daemon.root / "rows.json").write_text(f"[{row('Hello.')}]")
@@ -211,7 +212,10 @@ def test_a_missing_chat_template(daemon: RealDaemon) -> None:
             "data.train[0]: rows.json holds conversations, and the model's tokenizer has no chat template to "
             "render them with"
         ),
-        "set data.chat_template_path, use the model's instruct version, or give prompt_completion or text rows",
+        (
+            "set data.template or data.chat_template_path, use the model's instruct version, or give "
+            "prompt_completion or text rows"
+        ),
     ]
 
 

@@ -65,7 +65,7 @@ VARIANTS = {
     f"orthogonality: 0.1 }} {at(2e-2)}",
     "vera": f"vera {{ rank: 64 {ALL} initial: 0.1 }} {at(5e-2)}",
     "oft": f"oft {{ block_size: 32 {ALL} }}",
-    "oft-shared": f"oft {{ block_size: 48 {ALL} share_blocks: true constrained: true epsilon: 1e-3 }}",
+    "oft-shared": f"oft {{ block_size: 48 {ALL} share_blocks: true constrained: true epsilon: 1 }}",
     "boft": f"boft {{ block_size: 8 factors: 1 {QV} }}",
     "ia3": 'ia3 { target_modules: "k_proj" target_modules: "v_proj" target_modules: "down_proj" '
     f'feedforward_modules: "down_proj" }} {at(5e-2)}',

@@ -21,7 +21,18 @@ def rows(form: str) -> list[dict[str, Any]]:
 
 
 def test_there_are_specs_to_start_from() -> None:
-    assert {path.stem for path in SPECS} == {"demo", "lora", "qlora", "full", "dpo", "queued"}
+    assert {path.stem for path in SPECS} == {
+        "demo",
+        "lora",
+        "qlora",
+        "full",
+        "dpo",
+        "grpo",
+        "rloo",
+        "ppo",
+        "distill",
+        "queued",
+    }
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)

@@ -67,7 +67,8 @@ def test_a_command_may_be_called_anything(tmp_path: Path) -> None:
         process.kill()
     assert mine is not None
     assert theirs is not None
-    assert mine.start_ticks <= theirs.start_ticks < mine.start_ticks + 100_000
+    # Within a day: the tests themselves may have run for a while.
+    assert mine.start_ticks <= theirs.start_ticks < mine.start_ticks + 8_640_000
 
 
 def test_nobody_has_no_identity(start: Start) -> None:

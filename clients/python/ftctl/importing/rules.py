@@ -189,7 +189,11 @@ def _by_default(draft: Draft, key: str, rule: Rule) -> list[Entry]:
         return []
     if isinstance(default, Told):
         return [differ(name, default.theirs, default.field)]
-    found = _listed(rule.apply(draft, key, default))
+    try:
+        found = _listed(rule.apply(draft, key, default))
+    except ValueError:
+        # It follows from another key, whose own rule tells what is wrong with it.
+        return []
     return [replace(entry, key=name, value=None) for entry in found if entry.kind is Kind.REFUSED] + [
         replace(entry, key=name, kind=Kind.DEFAULTED, ours=ours(entry.field), text=_and(entry.text, "written out"))
         for entry in found
