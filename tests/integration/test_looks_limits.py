@@ -44,12 +44,16 @@ async def test_a_preview_that_takes_too_long_is_ended(tmp_path: Path, monkeypatc
 
 
 async def test_checks_wait_for_each_other(tmp_path: Path) -> None:
-    job = fake_job(tmp_path, {"prepare": {"steps": 1000, "step_seconds": 0.1}})
+    # Each has data of its own: a fake reads beside them what it is to do, and it may come to that late.
+    slow, quick = tmp_path / "slow", tmp_path / "quick"
+    slow.mkdir()
+    quick.mkdir()
+    job = fake_job(slow, {"prepare": {"steps": 1000, "step_seconds": 0.1}})
     async with looking(tmp_path) as looked:
         first = asyncio.create_task(looked.check(job, lambda _: None))
         while not (tmp_path / "looks" / JOB_ID).exists():
             await asyncio.sleep(0.01)
-        other = fake_job(tmp_path, {})
+        other = fake_job(quick, {})
         waiting = asyncio.create_task(looked.check(other, lambda _: None))
         assert not (await asyncio.wait([waiting], timeout=0.5))[0]
         first.cancel()

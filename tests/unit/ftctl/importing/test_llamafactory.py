@@ -139,7 +139,7 @@ def test_without_dataset_info_nobody_knows_the_files(read: Read) -> None:
         ({"quantization_bit": 4, "finetuning_type": "full"}, "quantization_bit"),
         ({"quantization_bit": 4, "pissa_init": True}, "quantization_bit"),
         ({"quantization_bit": 4, "resize_vocab": True}, "quantization_bit"),
-        ({"quantization_bit": 4, "adapter_name_or_path": "a,b"}, "quantization_bit"),
+        ({"quantization_bit": 4, "adapter_name_or_path": "nobodys-a,nobodys-b"}, "quantization_bit"),
         ({"quantization_bit": 4, "adapter_name_or_path": "a", "create_new_adapter": True}, "create_new_adapter"),
         ({"fp8": True, "quantization_bit": 4}, "fp8"),
         ({"fp16": True}, "fp16"),
@@ -197,14 +197,18 @@ def test_only_the_good_file_is_not_refused(read: Read) -> None:
         ({"early_stopping_steps": 3, "val_size": 0.1, "eval_strategy": "epoch"}, "evaluation.patience", 3),
         ({"load_best_model_at_end": True, "val_size": 0.1, "eval_strategy": "epoch"}, "output.weights", "best"),
         ({"save_strategy": "best", "val_size": 0.1, "eval_strategy": "epoch"}, "checkpoints.keep_best", True),
-        ({"adapter_name_or_path": "a"}, "lora.continue_from", {"path": "a"}),
-        ({"adapter_name_or_path": "a,b", "create_new_adapter": True}, "model.adapters", [{"path": "a"}, {"path": "b"}]),
+        ({"adapter_name_or_path": "nobodys-a"}, "lora.continue_from", {"path": "nobodys-a"}),
+        (
+            {"adapter_name_or_path": "nobodys-a,nobodys-b", "create_new_adapter": True},
+            "model.adapters",
+            [{"path": "nobodys-a"}, {"path": "nobodys-b"}],
+        ),
         ({"adapter_name_or_path": "b", "adapter_folder": "saves"}, "lora.continue_from", {"path": "saves/b"}),
         ({"stage": "dpo", "dataset": "pairs", "ref_model": "m"}, "dpo.reference", {"path": "m"}),
         (
-            {"stage": "dpo", "dataset": "pairs", "ref_model": "m", "ref_model_adapters": "a"},
+            {"stage": "dpo", "dataset": "pairs", "ref_model": "m", "ref_model_adapters": "nobodys-a"},
             "dpo.reference",
-            {"path": "a"},
+            {"path": "nobodys-a"},
         ),
     ],
 )
@@ -223,9 +227,9 @@ def test_interleaved_sets_have_their_weights(read: Read) -> None:
 
 
 def test_an_adapter_that_is_trained_on_keeps_its_shape(read: Read) -> None:
-    found = read(adapter_name_or_path="a,b", lora_rank=64, lora_dropout=0.1)
-    assert found.spec["lora"] == {"continue_from": {"path": "b"}, "dropout": 0.1}
-    assert found.spec["model"]["adapters"] == [{"path": "a"}]
+    found = read(adapter_name_or_path="nobodys-a,nobodys-b", lora_rank=64, lora_dropout=0.1)
+    assert found.spec["lora"] == {"continue_from": {"path": "nobodys-b"}, "dropout": 0.1}
+    assert found.spec["model"]["adapters"] == [{"path": "nobodys-a"}]
 
 
 def test_speakers_by_other_names_are_named(read: Read) -> None:
