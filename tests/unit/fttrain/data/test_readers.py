@@ -117,7 +117,11 @@ def test_parquet_rows_are_objects(tmp_path: Path) -> None:
         ("a.parquet", "nothing", "a.parquet is not a valid Parquet file"),
         ("a.xlsx", "", f"a.xlsx has the ending .xlsx; {ACCEPTED}"),
         ("a.parquet.gz", b"", f"a.parquet.gz has the ending .parquet.gz; {ACCEPTED}"),
-        ("a.jsonl.gz", gzip.compress(LINES)[:-20], "a.jsonl.gz is not a whole .gz file: Compressed file ended"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(LINES, mtime=0)[:-20],
+            "a.jsonl.gz is not a whole .gz file: Compressed file ended",
+        ),
         ("a.csv.gz", b"no gzip", "a.csv.gz is not a whole .gz file: Not a gzipped file"),
         ("a.jsonl.zst", ZSTD[:-10], "a.jsonl.zst is not a whole .zst file: Truncated compressed stream"),
         ("a.json.zst", b"no zstd", "a.json.zst is not a whole .zst file: ZSTD decompress failed"),
