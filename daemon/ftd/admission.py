@@ -50,7 +50,7 @@ class Admission:
         dependencies, problems = await self._dependencies(spec)
         problems += _too_late(spec, now)
         taken = await self._chains.follow(spec.training, spec.name)
-        problems += self._trackers.check(spec.trackers)
+        problems += await asyncio.to_thread(list, self._trackers.check(spec.trackers))
         try:
             accepted = await asyncio.to_thread(self._intake.accept, spec, devices, taken)
         except InvalidSpec as error:

@@ -232,7 +232,11 @@ def _intake(config: Config, measurements: Measurements) -> Intake:
     return Intake(
         roots,
         HostPolicy(
-            security.allow_remote_code, security.allow_hub, data_urls=security.data_urls, code_roots=paths.code_roots
+            security.allow_remote_code,
+            security.allow_hub,
+            data_urls=security.data_urls,
+            code_roots=paths.code_roots,
+            secrets=Secrets(security.secrets),
         ),
         measurements.of,
     )

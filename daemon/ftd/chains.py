@@ -6,6 +6,7 @@ must never start or change a job.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -43,7 +44,7 @@ class Chains:
         if problems or not origins:
             return Taken(training, origins, problems=tuple(problems))
         taken = take(training, origins)
-        taken, found = self._checkpoint(taken, origins)
+        taken, found = await asyncio.to_thread(self._checkpoint, taken, origins)
         problems = [Violation(f"training.{place}", text) for place, text in (*strange_bases(taken, origins), *found)]
         return Taken(taken, origins, _dependencies(origins), tuple(problems), *await self._description(taken, origins))
 

@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -46,19 +45,17 @@ class Followers:
         secrets: Secrets,
         socket: Path,
         group: asyncio.TaskGroup,
-        pauses: Sequence[float] = PAUSES,
     ) -> None:
         self._queue = queue
         self._runs = runs
         self._secrets = secrets
         self._address = f"unix:{socket}"
         self._group = group
-        self._pauses = pauses
         self._open: set[tuple[str, str]] = set()
         queue.listen(self._heard)
 
     def begin(self) -> None:
-        """Takes up the jobs that train already. Call it when the daemon serves."""
+        """Takes up the jobs that train already; a follower waits until the daemon serves. Call it once."""
         for job in self._queue.active():
             self._heard(job)
 
@@ -88,7 +85,7 @@ class Followers:
     async def _follow(self, job_id: str, kind: Kind) -> None:
         name = choice_name(kind)
         try:
-            for pause in self._pauses:
+            for pause in PAUSES:
                 await asyncio.sleep(pause)
                 if await self._run(job_id, kind):
                     return

@@ -21,7 +21,7 @@ from ftd.beside import parameters_beside
 from ftd.capacity import device_kind, missing_devices, most_it_may_need, too_large
 from ftd.datasets import Data, DataSource, Format
 from ftd.errors import InvalidSpec, TooLarge, Violation
-from ftd.limits import is_usable_path
+from ftd.limits import NAME, is_usable_path
 from ftd.measured import Measurement, Subject
 from ftd.models import HostPolicy, ModelInfo, read_model
 from ftd.names import default_name
@@ -30,6 +30,7 @@ from ftd.origins import Taken
 from ftd.paths import PathRefused, PathRoots, Roots
 from ftd.records import MemoryEstimate
 from ftd.resolve import resolve
+from ftd.secrets import SecretRefused
 from ftd.sources import SourceFinder
 from ftd.spec import Attention, DeviceKind, JobSpec, Model, Output, TrainingSpec, choice_name
 from ftd.stages import Pretrain, Sft
@@ -314,8 +315,16 @@ def _gguf(training: TrainingSpec, model: ModelInfo | None) -> Iterator[Violation
 
 
 def _push(training: TrainingSpec, policy: HostPolicy) -> Iterator[Violation]:
-    if training.output.push is not None and not policy.allow_hub:
+    push = training.output.push
+    if push is None:
+        return
+    if not policy.allow_hub:
         yield Violation("training.output.push", "is given, but this host does not use a hub; leave it out")
+    elif push.token_secret is not None and NAME.test(push.token_secret):
+        try:
+            policy.secrets.read(push.token_secret)
+        except SecretRefused as refused:
+            yield Violation("training.output.push.token_secret", str(refused))
 
 
 def _attention(model: Model, device: DeviceKind, info: ModelInfo | None) -> Iterator[Violation]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ftd.paths import PathRefused, Roots
+from ftd.secrets import Secrets
 
 _MIB = 1024**2
 _CONFIG_LIMIT = _MIB
@@ -59,6 +60,7 @@ class HostPolicy:
     data_urls: tuple[str, ...] = ()
     # Folders with Python files that jobs may run functions of.
     code_roots: tuple[Path, ...] = ()
+    secrets: Secrets = field(default_factory=Secrets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ Looks at installed packages and at files; sends nothing to anybody.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ftd.errors import Violation
 from ftd.paths import PathRefused, Roots
@@ -18,21 +18,16 @@ from ftd.trackers import Kind, Tensorboard, Tracker, secret_of
 SECRET_FIELDS = {"wandb": "api_key_secret", "mlflow": "token_secret"}
 
 
-def _installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
-
-
 @dataclass(frozen=True, slots=True)
 class TrackerPolicy:
     """Which trackers jobs may have on this host."""
 
-    allowed: tuple[str, ...] = ("tensorboard",)
-    secrets: Secrets = field(default_factory=Secrets)
-    outputs: Roots = field(default_factory=lambda: Roots(()))
-    installed: Callable[[str], bool] = _installed
+    allowed: tuple[str, ...]
+    secrets: Secrets
+    outputs: Roots
 
     def check(self, trackers: Sequence[Tracker]) -> Iterator[Violation]:
-        """What is wrong with a job's trackers on this host."""
+        """What is wrong with a job's trackers on this host. Reads files."""
         for index, tracker in enumerate(trackers):
             if tracker.kind is not None:
                 name = choice_name(tracker.kind)
@@ -43,7 +38,7 @@ class TrackerPolicy:
         if name not in self.allowed:
             accepted = " or ".join(self.allowed) or "none"
             yield "", f"is not allowed on this host ([security] trackers in its configuration); accepted is {accepted}"
-        elif not self.installed(name):
+        elif importlib.util.find_spec(name) is None:
             yield "", f"needs the package {name} on the host: install finetuned[trackers]"
         if (secret := secret_of(kind)) is not None:
             try:

@@ -16,8 +16,10 @@ from ftd.errors import InvalidSpec
 from ftd.job import Job
 from ftd.methods import Full, Lora, Qlora
 from ftd.moves import CancelRequested, Ended, Placed, Prepared, Running
+from ftd.paths import Roots
 from ftd.queue import Queue
 from ftd.records import DataReport, Outcome
+from ftd.secrets import Secrets
 from ftd.spec import JobSpec, Model
 from ftd.tracking import TrackerPolicy
 from ftd.weights import Resume, Weights
@@ -34,7 +36,9 @@ class Door:
     def __init__(self, host: Host, queue: Queue) -> None:
         self.host = host
         self.queue = queue
-        self.admission = Admission(queue, host.intake(), queue.runs, {}, TrackerPolicy(), lambda: 5.0)
+        self.admission = Admission(
+            queue, host.intake(), queue.runs, {}, TrackerPolicy((), Secrets(), Roots(())), lambda: 5.0
+        )
 
     async def submit(self, **changes: Any) -> Job:
         return await self.queue.submit(await self.admission.admit(self.spec(**changes), (CPU,)))

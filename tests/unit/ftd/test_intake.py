@@ -17,6 +17,7 @@ from ftd.intake import Intake
 from ftd.methods import Freeze, Lora
 from ftd.models import HostPolicy
 from ftd.paths import PathRoots, Roots
+from ftd.secrets import Secrets
 from ftd.spec import (
     Attention,
     Batch,
@@ -76,10 +77,10 @@ class Host:
         training = TrainingSpec(model=Model(path=str(self.model)), data=Data(train=(DataSource(self.data),)))
         return JobSpec(training=replace(training, **changes))
 
-    def intake(self, **policy: bool) -> Intake:
+    def intake(self, **policy: Any) -> Intake:
         return Intake(self.roots, HostPolicy(**policy))
 
-    def refusals(self, spec: JobSpec, devices: Sequence[Device] = (CPU,), **policy: bool) -> dict[str, str]:
+    def refusals(self, spec: JobSpec, devices: Sequence[Device] = (CPU,), **policy: Any) -> dict[str, str]:
         with pytest.raises(InvalidSpec) as caught:
             self.intake(**policy).accept(spec, devices)
         return {v.field: v.description for v in caught.value.violations}
@@ -365,5 +366,12 @@ def test_an_output_is_pushed_only_where_the_host_uses_a_hub(host: Host) -> None:
     spec = host.spec(output=Output(push=Push(repository="a/b", token_secret="hub")))  # noqa: S106 - its name
     text = "is given, but this host does not use a hub; leave it out"
     assert host.refusals(spec) == {"training.output.push": text}
-    accepted = host.intake(allow_hub=True).accept(spec, (CPU,)).resolved.output.push
+    assert "this host has none" in host.refusals(spec, allow_hub=True)["training.output.push.token_secret"]
+    secrets = Secrets(host.folder)
+    (host.folder / "hub").write_text("a token\n")
+    (host.folder / "hub").chmod(0o644)
+    open_to_all = host.refusals(spec, allow_hub=True, secrets=secrets)
+    assert "everybody on the host can read" in open_to_all["training.output.push.token_secret"]
+    (host.folder / "hub").chmod(0o600)
+    accepted = host.intake(allow_hub=True, secrets=secrets).accept(spec, (CPU,)).resolved.output.push
     assert accepted == Push(repository="a/b", private=True, token_secret="hub")  # noqa: S106

@@ -27,12 +27,11 @@ from ftctl.importing.rules import (
     with_defaults,
     write,
 )
-from ftctl.importing.trainer import FAMILIES, TRAINER, packing
+from ftctl.importing.trainer import FAMILIES, TRAINER, adapter_start, packing
 from ftctl.importing.values import count, flag, is_off, mapping, number, text, word, words
 
 ALIGNMENTS = {"dpo": "dpo", "ipo": "dpo", "kto": "kto", "orpo": "orpo", "simpo": "cpo"}
 LOSSES = {"dpo": "sigmoid", "ipo": "ipo"}
-INITS = ("gaussian", "pissa", "olora", "orthogonal")
 _SAME_PLUGINS = ("liger", "cut_cross_entropy")
 _LONG = {"drop": "drop", "truncate": "truncate", "raise": "refuse"}
 
@@ -97,13 +96,6 @@ def _eight_bits(draft: Draft, key: str, value: Any) -> Entry:
     if draft.method != "qlora":
         return refuse(key, value, "needs an adapter", "set adapter: lora")
     return write(key, value, "qlora.quant_type", "int8")
-
-
-def _init(draft: Draft, key: str, value: Any) -> Entry:
-    name = word(value)
-    if name not in INITS:
-        return refuse(key, value, "is no start of an adapter here", f"accepted are {', '.join(INITS)}")
-    return to_adapter("init", lambda _: name).apply(draft, key, value)  # type: ignore[return-value]
 
 
 def _least_rate(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
@@ -229,7 +221,7 @@ TABLE: dict[str, Rule] = {
     "adapter": Rule(_adapter, default="full"),
     "load_in_4bit": Rule(_four_bits),
     "load_in_8bit": Rule(_eight_bits),
-    "peft_init_lora_weights": Rule(_init),
+    "peft_init_lora_weights": adapter_start(),
     "cosine_min_lr_ratio": Rule(_least_rate),
     "lora_target": Rule(_targets),
     "lora_target_linear": Rule(_everything),

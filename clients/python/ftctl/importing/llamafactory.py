@@ -310,7 +310,7 @@ TABLE: dict[str, Rule] = {
 }
 _FAMILIES: dict[str, Rule] = {
     **FAMILIES,
-    **{start: ignored("this optimizer is not used") for start in ("badam_", "apollo_scale_", "apollo_scale_front")},
+    **{start: ignored("this optimizer is not used") for start in ("badam_",)},
     **{start: ignored("text alone is trained on") for start in ("image_", "video_", "audio_", "crop_to", "use_audio")},
     **{start: ignored("for serving only") for start in ("vllm_", "sglang_", "export_")},
     "fp8_": ignored("fp8 is not used"),

@@ -19,18 +19,12 @@ _ACCURACY = {"exact_answer": {"pattern": r"\\boxed\{([^{}]*)\}", "numbers": True
 
 
 def drawn(name: str, read: Reader, *, default: Any = None) -> Rule:
-    """A setting of how answers are drawn; `default` is what the tool does by itself, where it draws any."""
-
-    def apply(draft: Draft, key: str, value: Any) -> Entry:
-        if draft.stage not in STAGES:
-            return ignore(key, value, "for generating text only")
-        return write(key, value, f"{draft.stage}.sampling.{name}", read(value))
-
-    return Rule(apply, lambda draft: default if draft.stage in STAGES else None)
+    """A setting of how answers are drawn."""
+    return of_online(f"sampling.{name}", read, default=default)
 
 
 def of_online(name: str, read: Reader, *, default: Any = None) -> Rule:
-    """A setting of the stage itself."""
+    """A setting of the stage; `default` is what the tool does by itself, where the model writes answers."""
 
     def apply(draft: Draft, key: str, value: Any) -> Entry:
         if draft.stage not in STAGES:

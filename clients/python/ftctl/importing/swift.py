@@ -32,11 +32,10 @@ from ftctl.importing.rules import (
     refused,
     shuffled,
     to,
-    to_adapter,
     with_defaults,
     write,
 )
-from ftctl.importing.trainer import FAMILIES, TRAINER, packing
+from ftctl.importing.trainer import FAMILIES, TRAINER, adapter_start, packing
 from ftctl.importing.values import count, flag, number, text, word, words
 
 STAGES = {"pt": "pretrain", "sft": "sft"}
@@ -44,7 +43,6 @@ ALIGNMENTS = {"dpo": "dpo", "kto": "kto", "orpo": "orpo", "cpo": "cpo", "simpo":
 METHODS = {"lora": "lora", "full": "full"}
 LOSSES = {name: name for name in ("sigmoid", "hinge", "ipo", "robust")}
 _TRAIN_ON = {"default": "assistant", "last_round": "last_assistant", "all": "all"}
-INITS = ("gaussian", "pissa", "olora", "orthogonal", "default")
 _LONG = {"delete": "drop", "right": "truncate"}
 # How the answers of a data set are named, in its own words and in an alpaca row's.
 _QUERY = {"query": "instruction", "response": "output", "system": "system", "history": "history"}
@@ -161,13 +159,6 @@ def _dtype(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
     return precision if draft.method == "full" else [precision, write(key, value, "model.dtype", name)]
 
 
-def _init(draft: Draft, key: str, value: Any) -> Entry:
-    name = {"true": "default"}.get(word(value), word(value))
-    if name not in INITS:
-        return refuse(key, value, "is no start of an adapter here", f"accepted are true, {', '.join(INITS)}")
-    return to_adapter("init", lambda _: name).apply(draft, key, value)  # type: ignore[return-value]
-
-
 def _loss_scale(draft: Draft, key: str, value: Any) -> Entry:
     if draft.stage != "sft":
         return ignore(key, value, "as here") if word(value) in _TRAIN_ON else refuse(key, value, *_WEIGHTS)
@@ -245,7 +236,7 @@ TABLE: dict[str, Rule] = {
     "quantization_type": LLAMAFACTORY["quantization_type"],
     "double_quantization": LLAMAFACTORY["double_quantization"],
     "lora_bias": refused("biases are not trained", "use none", lambda v: text(v) == "none"),
-    "init_weights": Rule(_init),
+    "init_weights": adapter_start(),
     "beta": replace(beta(), default=_beta_default),
     "loss_type": loss("rpo_alpha", LOSSES),
     "rpo_alpha": likelihood("loss_type", LOSSES),

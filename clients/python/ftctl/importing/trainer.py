@@ -53,6 +53,18 @@ def _alpha(draft: Draft) -> Any:
     return 2 * draft.get("lora_rank", count, 8) if draft.method in ("lora", "qlora") else None
 
 
+def adapter_start() -> Rule:
+    """What a new adapter begins as, by peft's names."""
+
+    def apply(draft: Draft, key: str, value: Any) -> Entry:
+        name = "default" if word(value) == "true" else word(value)
+        if name not in _STARTS:
+            return refuse(key, value, "is no start of an adapter here", f"accepted are true, {', '.join(_STARTS)}")
+        return to_adapter("init", lambda _: name).apply(draft, key, value)  # type: ignore[return-value]
+
+    return Rule(apply)
+
+
 def _dora(draft: Draft, key: str, value: Any) -> Entry:
     if flag(value) and draft.method == "qlora":
         return refuse(key, value, "works on whole weights only, and the base is quantised", "turn one of them off")
@@ -122,6 +134,7 @@ def _trackers(draft: Draft, key: str, value: Any) -> Entry:
     )
 
 
+_STARTS = ("default", "gaussian", "pissa", "olora", "orthogonal")
 _NO_GPU_SHARDING = "one model is not spread over several GPUs"
 _RUNS_AS_DATA_PARALLEL = "remove it if the model fits one GPU (ftctl plan tells), several train in parallel"
 _HUB = ("nothing is pushed to a hub", "push the output afterwards, and set it to false")

@@ -53,26 +53,26 @@ def projected(name: str) -> dict[str, Rule]:
             return ignore(key, value, "off")
         return write(key, value, "optimizer.name", f"{name}_adamw")
 
-    def of(path: str, default: Any) -> Rule:
-        def apply(draft: Draft, key: str, value: Any) -> Entry:
+    def used(rule: Rule, default: Any = None) -> Rule:
+        def apply(draft: Draft, key: str, value: Any) -> Entry | list[Entry]:
             if not draft.on(f"use_{name}"):
                 return ignore(key, value, "this optimizer is not used")
-            return write(key, value, f"optimizer.{path}", number(value))
+            return rule.apply(draft, key, value)
 
         return Rule(apply, lambda draft: default if draft.on(f"use_{name}") else None)
 
-    def only(accepted: str) -> Rule:
-        return refused("every linear layer is projected, by its own matrix", f"use {accepted}", lambda v: v == accepted)
+    def only(accepted: Any) -> Rule:
+        return used(refused("it is projected in one way", f"use {str(accepted).lower()}", lambda v: v == accepted))
 
-    layerwise = refused("the layers are updated together", "set it to false")
+    fixed = {"target": "all", "proj_type": "std", "layerwise": False}
+    if name == "apollo":
+        fixed |= {"proj": "random", "scale_type": "channel", "scale_front": False}
     return {
         f"use_{name}": Rule(switch),
-        f"{name}_rank": of("projection_rank", 16),
-        f"{name}_update_interval": of("projection_interval", 200),
-        f"{name}_scale": of("projection_scale", 2.0 if name == "galore" else 32.0),
-        f"{name}_target": only("all"),
-        f"{name}_proj_type": only("std"),
-        f"{name}_layerwise": layerwise,
+        f"{name}_rank": used(to("optimizer.projection_rank", number), 16),
+        f"{name}_update_interval": used(to("optimizer.projection_interval", number), 200),
+        f"{name}_scale": used(to("optimizer.projection_scale", number), 2.0 if name == "galore" else 32.0),
+        **{f"{name}_{key}": only(accepted) for key, accepted in fixed.items()},
     }
 
 

@@ -241,3 +241,15 @@ def test_speakers_by_other_names_are_named(read: Read) -> None:
 @pytest.mark.parametrize("key", ["early_stopping_steps", "load_best_model_at_end"])
 def test_the_best_of_nothing_is_refused(read: Read, key: str) -> None:
     assert "nothing is evaluated" in entry(read(**{key: 1}), key).text
+
+
+def test_what_an_optimizer_takes_says_nothing_without_it(read: Read) -> None:
+    found = read(galore_layerwise=True, apollo_scale_type="tensor", apollo_rank=4)
+    assert found.faithful
+    assert "optimizer" not in found.spec or "projection_rank" not in found.spec["optimizer"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("apollo_scale_type", "tensor"), ("apollo_proj", "svd")])
+def test_another_apollo_is_refused(read: Read, key: str, value: str) -> None:
+    found = read(finetuning_type="full", use_apollo=True, **{key: value})
+    assert [each.key for each in found.of(Kind.REFUSED)] == [key]
