@@ -47,6 +47,7 @@ def draft(
         create_time=now,
         update_time=now,
         labels=spec.labels,
+        annotations=spec.annotations,
         dependencies=dependencies,
         estimate=accepted.estimate,
         transitions=(Transition(now, None, state, "client", reason),),

@@ -86,6 +86,7 @@ class Job:
     update_time: float
     # The spec's at first; UpdateJob replaces them, and the spec stays as it was submitted.
     labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     queue_time: float | None = None
     revision: int = 1
     # The spec's, each with the id of its job.
@@ -104,6 +105,8 @@ class Job:
     output_path: str = ""
     end_time: float | None = None
     lineage: Lineage | None = None
+    # The trace of whoever submitted it (W3C Trace Context), empty if none.
+    traceparent: str = ""
 
     @property
     def checkpoint(self) -> str:

@@ -37,7 +37,7 @@ PRIVATE_FIELDS = frozenset(
     {"request_id", "max_retries", "queue_time", "stop_goal", "save_on_stop", "prepared_directory"}
 )
 # What ListJobs leaves out of a job.
-LONG_FIELDS = frozenset({"resolved", "transitions", "attempts"})
+LONG_FIELDS = frozenset({"resolved", "transitions", "attempts", "annotations"})
 
 
 def to_proto(record: DataclassInstance, message_cls: type[M], left_out: Collection[str] = ()) -> M:

@@ -265,12 +265,16 @@ class TrackerStatus(Record):
 
 @dataclass(frozen=True, slots=True)
 class Job(Record):
-    """A job. Lists leave out `resolved`, `transitions` and `attempts`; `Client.get` has them."""
+    """A job. Lists leave out `resolved`, `transitions`, `attempts` and `annotations`; `Client.get` has them.
+
+    `traceparent` is the W3C trace that it was submitted in, empty if there was none.
+    """
 
     id: str
     name: str
     project: str
     labels: Mapping[str, str]
+    annotations: Mapping[str, str]
     priority: int
     spec: JobSpec | None
     resolved: TrainingSpec | None
@@ -293,6 +297,7 @@ class Job(Record):
     front: bool
     lineage: Lineage | None
     trackers: tuple[TrackerStatus, ...]
+    traceparent: str
 
 
 @dataclass(frozen=True, slots=True)

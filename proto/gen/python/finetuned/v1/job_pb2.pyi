@@ -824,6 +824,26 @@ class Job(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class AnnotationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     RESOLVED_FIELD_NUMBER: _builtins.int
@@ -850,6 +870,8 @@ class Job(_message.Message):
     FRONT_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
     TRACKERS_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    ANNOTATIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """10 characters, unique for ever."""
     name: _builtins.str
@@ -863,6 +885,8 @@ class Job(_message.Message):
     run_directory: _builtins.str
     front: _builtins.bool
     """Moved before all other jobs of its priority."""
+    traceparent: _builtins.str
+    """The trace that the job belongs to, as the client that submitted it said in the call's metadata (W3C Trace Context); empty if it did not."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """As submitted, byte for byte what was asked for."""
@@ -913,6 +937,10 @@ class Job(_message.Message):
     def trackers(self) -> _containers.RepeatedCompositeFieldContainer[_tracker_pb2.TrackerStatus]:
         """Of those in `spec`, once training has begun; only in GetJob."""
 
+    @_builtins.property
+    def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The spec's, until UpdateJob changes them."""
+
     def __init__(
         self,
         *,
@@ -942,10 +970,12 @@ class Job(_message.Message):
         front: _builtins.bool = ...,
         lineage: _weights_pb2.Lineage | None = ...,
         trackers: _abc.Iterable[_tracker_pb2.TrackerStatus] | None = ...,
+        traceparent: _builtins.str = ...,
+        annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "data", b"data", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "lineage", b"lineage", "progress", b"progress", "reason", b"reason", "resolved", b"resolved", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "data", b"data", "dependencies", b"dependencies", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "front", b"front", "id", b"id", "labels", b"labels", "lineage", b"lineage", "name", b"name", "output_path", b"output_path", "priority", b"priority", "progress", b"progress", "project", b"project", "reason", b"reason", "resolved", b"resolved", "revision", b"revision", "run_directory", b"run_directory", "spec", b"spec", "start_time", b"start_time", "state", b"state", "trackers", b"trackers", "transitions", b"transitions", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "attempts", b"attempts", "create_time", b"create_time", "data", b"data", "dependencies", b"dependencies", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "front", b"front", "id", b"id", "labels", b"labels", "lineage", b"lineage", "name", b"name", "output_path", b"output_path", "priority", b"priority", "progress", b"progress", "project", b"project", "reason", b"reason", "resolved", b"resolved", "revision", b"revision", "run_directory", b"run_directory", "spec", b"spec", "start_time", b"start_time", "state", b"state", "traceparent", b"traceparent", "trackers", b"trackers", "transitions", b"transitions", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

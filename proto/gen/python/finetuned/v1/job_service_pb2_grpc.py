@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from finetuned.v1 import job_changes_pb2 as finetuned_dot_v1_dot_job__changes__pb2
 from finetuned.v1 import job_service_pb2 as finetuned_dot_v1_dot_job__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -111,6 +112,16 @@ class JobServiceStub:
                 request_serializer=finetuned_dot_v1_dot_job__service__pb2.WatchJobRequest.SerializeToString,
                 response_deserializer=finetuned_dot_v1_dot_job__service__pb2.WatchJobResponse.FromString,
                 _registered_method=True)
+        self.WaitJob = channel.unary_unary(
+                '/finetuned.v1.JobService/WaitJob',
+                request_serializer=finetuned_dot_v1_dot_job__changes__pb2.WaitJobRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_job__changes__pb2.WaitJobResponse.FromString,
+                _registered_method=True)
+        self.WatchJobs = channel.unary_stream(
+                '/finetuned.v1.JobService/WatchJobs',
+                request_serializer=finetuned_dot_v1_dot_job__changes__pb2.WatchJobsRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_job__changes__pb2.WatchJobsResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -126,6 +137,7 @@ class JobServiceServicer:
     def CreateJob(self, request, context):
         """Queues a job. When it answers, the job is on disk. The same request_id with the same spec answers with the same job,
         with another spec it is refused: ALREADY_EXISTS (REQUEST_ID_REUSED), the differing fields in the message.
+        A W3C `traceparent` in the call's metadata is kept in `Job.traceparent`, and is TRACEPARENT in the environment of the job's processes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +150,7 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Newest first. Transitions, attempts and resolved specs are left out; GetJob has them.
+        """Newest first. Transitions, attempts, annotations and resolved specs are left out; GetJob has them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +164,7 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateJob(self, request, context):
-        """Changes priority, labels or front; `update_mask` names which.
+        """Changes priority, front, labels or annotations; `update_mask` names which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,6 +233,22 @@ class JobServiceServicer:
     def WatchJob(self, request, context):
         """The job now, then again after each change of state or reason and about once a second while it makes progress. Ends
         when the job has ended. Connect again at any time: the first message is always the present.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitJob(self, request, context):
+        """Answers once the job has ended, or is in one of the given states, at a step, or beyond a revision; at the latest after a time.
+        Changes nothing: ask again as often as wanted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchJobs(self, request, context):
+        """Every change of state of all jobs, in order: those after a cursor first, then live. Nothing is left out and nothing told twice to who
+        goes on from the last cursor, however long it was away, as long as the changes are kept (`limits.changes` of the daemon).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -298,6 +326,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.WatchJob,
                     request_deserializer=finetuned_dot_v1_dot_job__service__pb2.WatchJobRequest.FromString,
                     response_serializer=finetuned_dot_v1_dot_job__service__pb2.WatchJobResponse.SerializeToString,
+            ),
+            'WaitJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.WaitJob,
+                    request_deserializer=finetuned_dot_v1_dot_job__changes__pb2.WaitJobRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_job__changes__pb2.WaitJobResponse.SerializeToString,
+            ),
+            'WatchJobs': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchJobs,
+                    request_deserializer=finetuned_dot_v1_dot_job__changes__pb2.WatchJobsRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_job__changes__pb2.WatchJobsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -685,6 +723,60 @@ class JobService:
             '/finetuned.v1.JobService/WatchJob',
             finetuned_dot_v1_dot_job__service__pb2.WatchJobRequest.SerializeToString,
             finetuned_dot_v1_dot_job__service__pb2.WatchJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.JobService/WaitJob',
+            finetuned_dot_v1_dot_job__changes__pb2.WaitJobRequest.SerializeToString,
+            finetuned_dot_v1_dot_job__changes__pb2.WaitJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/finetuned.v1.JobService/WatchJobs',
+            finetuned_dot_v1_dot_job__changes__pb2.WatchJobsRequest.SerializeToString,
+            finetuned_dot_v1_dot_job__changes__pb2.WatchJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from finetuned.v1 import job_changes_pb2 as _job_changes_pb2
 from finetuned.v1 import job_service_pb2 as _job_service_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -43,14 +44,15 @@ class JobServiceStub:
     CreateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CreateJobRequest, _job_service_pb2.CreateJobResponse]
     """Queues a job. When it answers, the job is on disk. The same request_id with the same spec answers with the same job,
     with another spec it is refused: ALREADY_EXISTS (REQUEST_ID_REUSED), the differing fields in the message.
+    A W3C `traceparent` in the call's metadata is kept in `Job.traceparent`, and is TRACEPARENT in the environment of the job's processes.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
-    """Newest first. Transitions, attempts and resolved specs are left out; GetJob has them."""
+    """Newest first. Transitions, attempts, annotations and resolved specs are left out; GetJob has them."""
     ExplainJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]
     """Why the job is where it is: its reason, what each device says to it, what puts it where in the queue, when it will start."""
     UpdateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_service_pb2.UpdateJobResponse]
-    """Changes priority, labels or front; `update_mask` names which."""
+    """Changes priority, front, labels or annotations; `update_mask` names which."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Ends a job. A running one stops at its next step. FAILED_PRECONDITION (JOB_FINISHED) if it has ended already."""
     PauseJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.PauseJobRequest, _job_service_pb2.PauseJobResponse]
@@ -78,6 +80,14 @@ class JobServiceStub:
     """The job now, then again after each change of state or reason and about once a second while it makes progress. Ends
     when the job has ended. Connect again at any time: the first message is always the present.
     """
+    WaitJob: _grpc.UnaryUnaryMultiCallable[_job_changes_pb2.WaitJobRequest, _job_changes_pb2.WaitJobResponse]
+    """Answers once the job has ended, or is in one of the given states, at a step, or beyond a revision; at the latest after a time.
+    Changes nothing: ask again as often as wanted.
+    """
+    WatchJobs: _grpc.UnaryStreamMultiCallable[_job_changes_pb2.WatchJobsRequest, _job_changes_pb2.WatchJobsResponse]
+    """Every change of state of all jobs, in order: those after a cursor first, then live. Nothing is left out and nothing told twice to who
+    goes on from the last cursor, however long it was away, as long as the changes are kept (`limits.changes` of the daemon).
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -94,14 +104,15 @@ class JobServiceAsyncStub(JobServiceStub):
     CreateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CreateJobRequest, _job_service_pb2.CreateJobResponse]  # type: ignore[assignment]
     """Queues a job. When it answers, the job is on disk. The same request_id with the same spec answers with the same job,
     with another spec it is refused: ALREADY_EXISTS (REQUEST_ID_REUSED), the differing fields in the message.
+    A W3C `traceparent` in the call's metadata is kept in `Job.traceparent`, and is TRACEPARENT in the environment of the job's processes.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Newest first. Transitions, attempts and resolved specs are left out; GetJob has them."""
+    """Newest first. Transitions, attempts, annotations and resolved specs are left out; GetJob has them."""
     ExplainJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]  # type: ignore[assignment]
     """Why the job is where it is: its reason, what each device says to it, what puts it where in the queue, when it will start."""
     UpdateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_service_pb2.UpdateJobResponse]  # type: ignore[assignment]
-    """Changes priority, labels or front; `update_mask` names which."""
+    """Changes priority, front, labels or annotations; `update_mask` names which."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Ends a job. A running one stops at its next step. FAILED_PRECONDITION (JOB_FINISHED) if it has ended already."""
     PauseJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.PauseJobRequest, _job_service_pb2.PauseJobResponse]  # type: ignore[assignment]
@@ -129,6 +140,14 @@ class JobServiceAsyncStub(JobServiceStub):
     """The job now, then again after each change of state or reason and about once a second while it makes progress. Ends
     when the job has ended. Connect again at any time: the first message is always the present.
     """
+    WaitJob: _aio.UnaryUnaryMultiCallable[_job_changes_pb2.WaitJobRequest, _job_changes_pb2.WaitJobResponse]  # type: ignore[assignment]
+    """Answers once the job has ended, or is in one of the given states, at a step, or beyond a revision; at the latest after a time.
+    Changes nothing: ask again as often as wanted.
+    """
+    WatchJobs: _aio.UnaryStreamMultiCallable[_job_changes_pb2.WatchJobsRequest, _job_changes_pb2.WatchJobsResponse]  # type: ignore[assignment]
+    """Every change of state of all jobs, in order: those after a cursor first, then live. Nothing is left out and nothing told twice to who
+    goes on from the last cursor, however long it was away, as long as the changes are kept (`limits.changes` of the daemon).
+    """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Jobs: the queue and everything in it.
@@ -148,6 +167,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.CreateJobResponse, _abc.Awaitable[_job_service_pb2.CreateJobResponse]]:
         """Queues a job. When it answers, the job is on disk. The same request_id with the same spec answers with the same job,
         with another spec it is refused: ALREADY_EXISTS (REQUEST_ID_REUSED), the differing fields in the message.
+        A W3C `traceparent` in the call's metadata is kept in `Job.traceparent`, and is TRACEPARENT in the environment of the job's processes.
         """
 
     @_abc_1.abstractmethod
@@ -163,7 +183,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobsResponse, _abc.Awaitable[_job_service_pb2.ListJobsResponse]]:
-        """Newest first. Transitions, attempts and resolved specs are left out; GetJob has them."""
+        """Newest first. Transitions, attempts, annotations and resolved specs are left out; GetJob has them."""
 
     @_abc_1.abstractmethod
     def ExplainJob(
@@ -179,7 +199,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.UpdateJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.UpdateJobResponse, _abc.Awaitable[_job_service_pb2.UpdateJobResponse]]:
-        """Changes priority, labels or front; `update_mask` names which."""
+        """Changes priority, front, labels or annotations; `update_mask` names which."""
 
     @_abc_1.abstractmethod
     def CancelJob(
@@ -260,6 +280,26 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
         """The job now, then again after each change of state or reason and about once a second while it makes progress. Ends
         when the job has ended. Connect again at any time: the first message is always the present.
+        """
+
+    @_abc_1.abstractmethod
+    def WaitJob(
+        self,
+        request: _job_changes_pb2.WaitJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_changes_pb2.WaitJobResponse, _abc.Awaitable[_job_changes_pb2.WaitJobResponse]]:
+        """Answers once the job has ended, or is in one of the given states, at a step, or beyond a revision; at the latest after a time.
+        Changes nothing: ask again as often as wanted.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchJobs(
+        self,
+        request: _job_changes_pb2.WatchJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_job_changes_pb2.WatchJobsResponse], _abc.AsyncIterator[_job_changes_pb2.WatchJobsResponse]]:
+        """Every change of state of all jobs, in order: those after a cursor first, then live. Nothing is left out and nothing told twice to who
+        goes on from the last cursor, however long it was away, as long as the changes are kept (`limits.changes` of the daemon).
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
