@@ -70,6 +70,10 @@ bench: $(READY) ## Measure against peers and limits; prints ratios (minutes)
 oracle: $(READY) ## Hold the memory estimate to real training steps on fake tensors, no GPU needed (minutes)
 	@$(BIN)/python -m tests.oracle
 
+.PHONY: dist
+dist: $(READY) ## Build wheel and sdist, and try them in empty environments (minutes)
+	@$(BIN)/python -m tests.packaging
+
 .PHONY: lock
 lock: $(UV) ## Resolve the newest versions into requirements.lock
 	@$(UV) pip compile --quiet --universal --generate-hashes --all-extras --group dev --upgrade \
