@@ -97,6 +97,7 @@ class DataSource:
     eval_split: float | None = None
     files: tuple[str, ...] = ()
     speakers: Speakers | None = None
+    dataset: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

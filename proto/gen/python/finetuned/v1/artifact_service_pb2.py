@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#finetuned/v1/artifact_service.proto\x12\x0c\x66inetuned.v1\x1a\x1cgoogle/api/annotations.proto\"#\n\x14ListArtifactsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"B\n\x15ListArtifactsResponse\x12)\n\tartifacts\x18\x01 \x03(\x0b\x32\x16.finetuned.v1.Artifact\"\x98\x01\n\x08\x41rtifact\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.finetuned.v1.ArtifactKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12)\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x1a.finetuned.v1.ArtifactFile\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\";\n\x0c\x41rtifactFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t*\x7f\n\x0c\x41rtifactKind\x12\x1d\n\x19\x41RTIFACT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41RTIFACT_KIND_ADAPTER\x10\x01\x12\x17\n\x13\x41RTIFACT_KIND_MODEL\x10\x02\x12\x1c\n\x18\x41RTIFACT_KIND_CHECKPOINT\x10\x03\x32\x8d\x01\n\x0f\x41rtifactService\x12z\n\rListArtifacts\x12\".finetuned.v1.ListArtifactsRequest\x1a#.finetuned.v1.ListArtifactsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/jobs/{job}/artifactsB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#finetuned/v1/artifact_service.proto\x12\x0c\x66inetuned.v1\x1a\x1cgoogle/api/annotations.proto\"#\n\x14ListArtifactsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"B\n\x15ListArtifactsResponse\x12)\n\tartifacts\x18\x01 \x03(\x0b\x32\x16.finetuned.v1.Artifact\"\x98\x01\n\x08\x41rtifact\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.finetuned.v1.ArtifactKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12)\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x1a.finetuned.v1.ArtifactFile\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\";\n\x0c\x41rtifactFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"v\n\x17\x44ownloadArtifactRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x02 \x01(\t\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x13\n\x06length\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\t\n\x07_length\"V\n\x18\x44ownloadArtifactResponse\x12\x12\n\x05\x62ytes\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x42\x08\n\x06_bytes\"6\n\x15\x44\x65leteArtifactRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x02 \x01(\t\"\x18\n\x16\x44\x65leteArtifactResponse*\x7f\n\x0c\x41rtifactKind\x12\x1d\n\x19\x41RTIFACT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41RTIFACT_KIND_ADAPTER\x10\x01\x12\x17\n\x13\x41RTIFACT_KIND_MODEL\x10\x02\x12\x1c\n\x18\x41RTIFACT_KIND_CHECKPOINT\x10\x03\x32\xb4\x03\n\x0f\x41rtifactService\x12z\n\rListArtifacts\x12\".finetuned.v1.ListArtifactsRequest\x1a#.finetuned.v1.ListArtifactsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/jobs/{job}/artifacts\x12\x99\x01\n\x10\x44ownloadArtifact\x12%.finetuned.v1.DownloadArtifactRequest\x1a&.finetuned.v1.DownloadArtifactResponse\"4\x82\xd3\xe4\x93\x02.\x12,/v1/jobs/{job}/artifacts/{artifact}:download0\x01\x12\x88\x01\n\x0e\x44\x65leteArtifact\x12#.finetuned.v1.DeleteArtifactRequest\x1a$.finetuned.v1.DeleteArtifactResponse\"+\x82\xd3\xe4\x93\x02%*#/v1/jobs/{job}/artifacts/{artifact}B+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'Z)finetuned.dev/go/finetuned/v1;finetunedv1'
   _globals['_ARTIFACTSERVICE'].methods_by_name['ListArtifacts']._loaded_options = None
   _globals['_ARTIFACTSERVICE'].methods_by_name['ListArtifacts']._serialized_options = b'\202\323\344\223\002\032\022\030/v1/jobs/{job}/artifacts'
-  _globals['_ARTIFACTKIND']._serialized_start=404
-  _globals['_ARTIFACTKIND']._serialized_end=531
+  _globals['_ARTIFACTSERVICE'].methods_by_name['DownloadArtifact']._loaded_options = None
+  _globals['_ARTIFACTSERVICE'].methods_by_name['DownloadArtifact']._serialized_options = b'\202\323\344\223\002.\022,/v1/jobs/{job}/artifacts/{artifact}:download'
+  _globals['_ARTIFACTSERVICE'].methods_by_name['DeleteArtifact']._loaded_options = None
+  _globals['_ARTIFACTSERVICE'].methods_by_name['DeleteArtifact']._serialized_options = b'\202\323\344\223\002%*#/v1/jobs/{job}/artifacts/{artifact}'
+  _globals['_ARTIFACTKIND']._serialized_start=694
+  _globals['_ARTIFACTKIND']._serialized_end=821
   _globals['_LISTARTIFACTSREQUEST']._serialized_start=83
   _globals['_LISTARTIFACTSREQUEST']._serialized_end=118
   _globals['_LISTARTIFACTSRESPONSE']._serialized_start=120
@@ -45,6 +49,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ARTIFACT']._serialized_end=341
   _globals['_ARTIFACTFILE']._serialized_start=343
   _globals['_ARTIFACTFILE']._serialized_end=402
-  _globals['_ARTIFACTSERVICE']._serialized_start=534
-  _globals['_ARTIFACTSERVICE']._serialized_end=675
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=404
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=522
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=524
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=610
+  _globals['_DELETEARTIFACTREQUEST']._serialized_start=612
+  _globals['_DELETEARTIFACTREQUEST']._serialized_end=666
+  _globals['_DELETEARTIFACTRESPONSE']._serialized_start=668
+  _globals['_DELETEARTIFACTRESPONSE']._serialized_end=692
+  _globals['_ARTIFACTSERVICE']._serialized_start=824
+  _globals['_ARTIFACTSERVICE']._serialized_end=1260
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub:
-    """What jobs leave behind. Download and deletion will join here.
+    """What jobs leave behind. Only what is complete is seen here.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,40 @@ class ArtifactServiceStub:
                 request_serializer=finetuned_dot_v1_dot_artifact__service__pb2.ListArtifactsRequest.SerializeToString,
                 response_deserializer=finetuned_dot_v1_dot_artifact__service__pb2.ListArtifactsResponse.FromString,
                 _registered_method=True)
+        self.DownloadArtifact = channel.unary_stream(
+                '/finetuned.v1.ArtifactService/DownloadArtifact',
+                request_serializer=finetuned_dot_v1_dot_artifact__service__pb2.DownloadArtifactRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_artifact__service__pb2.DownloadArtifactResponse.FromString,
+                _registered_method=True)
+        self.DeleteArtifact = channel.unary_unary(
+                '/finetuned.v1.ArtifactService/DeleteArtifact',
+                request_serializer=finetuned_dot_v1_dot_artifact__service__pb2.DeleteArtifactRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_artifact__service__pb2.DeleteArtifactResponse.FromString,
+                _registered_method=True)
 
 
 class ArtifactServiceServicer:
-    """What jobs leave behind. Download and deletion will join here.
+    """What jobs leave behind. Only what is complete is seen here.
     """
 
     def ListArtifacts(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadArtifact(self, request, context):
+        """A file, or the whole folder as a tar, from any byte of it: the same range has the same bytes as long as the artifact is there.
+        NOT_FOUND (ARTIFACT_NOT_FOUND) if there is no such artifact or file, DATA_LOSS (ARTIFACT_CHANGED) if it changes meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteArtifact(self, request, context):
+        """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; while a process of the job
+        runs; for the newest checkpoint of a job that can still go on; and for one that a job to come takes.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -60,6 +86,16 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
                     request_deserializer=finetuned_dot_v1_dot_artifact__service__pb2.ListArtifactsRequest.FromString,
                     response_serializer=finetuned_dot_v1_dot_artifact__service__pb2.ListArtifactsResponse.SerializeToString,
             ),
+            'DownloadArtifact': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadArtifact,
+                    request_deserializer=finetuned_dot_v1_dot_artifact__service__pb2.DownloadArtifactRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_artifact__service__pb2.DownloadArtifactResponse.SerializeToString,
+            ),
+            'DeleteArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteArtifact,
+                    request_deserializer=finetuned_dot_v1_dot_artifact__service__pb2.DeleteArtifactRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_artifact__service__pb2.DeleteArtifactResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'finetuned.v1.ArtifactService', rpc_method_handlers)
@@ -69,7 +105,7 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService:
-    """What jobs leave behind. Download and deletion will join here.
+    """What jobs leave behind. Only what is complete is seen here.
     """
 
     @staticmethod
@@ -89,6 +125,60 @@ class ArtifactService:
             '/finetuned.v1.ArtifactService/ListArtifacts',
             finetuned_dot_v1_dot_artifact__service__pb2.ListArtifactsRequest.SerializeToString,
             finetuned_dot_v1_dot_artifact__service__pb2.ListArtifactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/finetuned.v1.ArtifactService/DownloadArtifact',
+            finetuned_dot_v1_dot_artifact__service__pb2.DownloadArtifactRequest.SerializeToString,
+            finetuned_dot_v1_dot_artifact__service__pb2.DownloadArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.ArtifactService/DeleteArtifact',
+            finetuned_dot_v1_dot_artifact__service__pb2.DeleteArtifactRequest.SerializeToString,
+            finetuned_dot_v1_dot_artifact__service__pb2.DeleteArtifactResponse.FromString,
             options,
             channel_credentials,
             insecure,

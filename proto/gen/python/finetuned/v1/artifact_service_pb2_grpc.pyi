@@ -27,23 +27,39 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ArtifactServiceStub:
-    """What jobs leave behind. Download and deletion will join here."""
+    """What jobs leave behind. Only what is complete is seen here."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ArtifactServiceAsyncStub: ...
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.ListArtifactsRequest, _artifact_service_pb2.ListArtifactsResponse]
+    DownloadArtifact: _grpc.UnaryStreamMultiCallable[_artifact_service_pb2.DownloadArtifactRequest, _artifact_service_pb2.DownloadArtifactResponse]
+    """A file, or the whole folder as a tar, from any byte of it: the same range has the same bytes as long as the artifact is there.
+    NOT_FOUND (ARTIFACT_NOT_FOUND) if there is no such artifact or file, DATA_LOSS (ARTIFACT_CHANGED) if it changes meanwhile.
+    """
+    DeleteArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.DeleteArtifactRequest, _artifact_service_pb2.DeleteArtifactResponse]
+    """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; while a process of the job
+    runs; for the newest checkpoint of a job that can still go on; and for one that a job to come takes.
+    """
 
 @_typing.type_check_only
 class ArtifactServiceAsyncStub(ArtifactServiceStub):
-    """What jobs leave behind. Download and deletion will join here."""
+    """What jobs leave behind. Only what is complete is seen here."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.ListArtifactsRequest, _artifact_service_pb2.ListArtifactsResponse]  # type: ignore[assignment]
+    DownloadArtifact: _aio.UnaryStreamMultiCallable[_artifact_service_pb2.DownloadArtifactRequest, _artifact_service_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
+    """A file, or the whole folder as a tar, from any byte of it: the same range has the same bytes as long as the artifact is there.
+    NOT_FOUND (ARTIFACT_NOT_FOUND) if there is no such artifact or file, DATA_LOSS (ARTIFACT_CHANGED) if it changes meanwhile.
+    """
+    DeleteArtifact: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.DeleteArtifactRequest, _artifact_service_pb2.DeleteArtifactResponse]  # type: ignore[assignment]
+    """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; while a process of the job
+    runs; for the newest checkpoint of a job that can still go on; and for one that a job to come takes.
+    """
 
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What jobs leave behind. Download and deletion will join here."""
+    """What jobs leave behind. Only what is complete is seen here."""
 
     @_abc_1.abstractmethod
     def ListArtifacts(
@@ -51,5 +67,25 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_service_pb2.ListArtifactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_service_pb2.ListArtifactsResponse, _abc.Awaitable[_artifact_service_pb2.ListArtifactsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DownloadArtifact(
+        self,
+        request: _artifact_service_pb2.DownloadArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_artifact_service_pb2.DownloadArtifactResponse], _abc.AsyncIterator[_artifact_service_pb2.DownloadArtifactResponse]]:
+        """A file, or the whole folder as a tar, from any byte of it: the same range has the same bytes as long as the artifact is there.
+        NOT_FOUND (ARTIFACT_NOT_FOUND) if there is no such artifact or file, DATA_LOSS (ARTIFACT_CHANGED) if it changes meanwhile.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteArtifact(
+        self,
+        request: _artifact_service_pb2.DeleteArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifact_service_pb2.DeleteArtifactResponse, _abc.Awaitable[_artifact_service_pb2.DeleteArtifactResponse]]:
+        """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; while a process of the job
+        runs; for the newest checkpoint of a job that can still go on; and for one that a job to come takes.
+        """
 
 def add_ArtifactServiceServicer_to_server(servicer: ArtifactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

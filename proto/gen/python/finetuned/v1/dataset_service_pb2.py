@@ -26,10 +26,11 @@ from finetuned.v1 import data_preview_pb2 as finetuned_dot_v1_dot_data__preview_
 from finetuned.v1 import data_report_pb2 as finetuned_dot_v1_dot_data__report__pb2
 from finetuned.v1 import event_pb2 as finetuned_dot_v1_dot_event__pb2
 from finetuned.v1 import job_pb2 as finetuned_dot_v1_dot_job__pb2
+from finetuned.v1 import uploaded_data_pb2 as finetuned_dot_v1_dot_uploaded__data__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"finetuned/v1/dataset_service.proto\x12\x0c\x66inetuned.v1\x1a\x1f\x66inetuned/v1/data_preview.proto\x1a\x1e\x66inetuned/v1/data_report.proto\x1a\x18\x66inetuned/v1/event.proto\x1a\x16\x66inetuned/v1/job.proto\x1a\x1cgoogle/api/annotations.proto\"#\n\x14GetDataReportRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"A\n\x15GetDataReportResponse\x12(\n\x06report\x18\x01 \x01(\x0b\x32\x18.finetuned.v1.DataReport\"d\n\x12PreviewDataRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.finetuned.v1.JobSpec\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0b\n\x03row\x18\x03 \x01(\x03\x12\x0c\n\x04rows\x18\x04 \x01(\x05\"?\n\x13PreviewDataResponse\x12(\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.finetuned.v1.PreviewedRow\"7\n\x10\x43heckDataRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.finetuned.v1.JobSpec\"\xaa\x01\n\x11\x43heckDataResponse\x12\"\n\x05phase\x18\x01 \x01(\x0e\x32\x13.finetuned.v1.Phase\x12\x15\n\x08\x66raction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12(\n\x06report\x18\x03 \x01(\x0b\x32\x18.finetuned.v1.DataReport\x12\x13\n\x0btotal_steps\x18\x04 \x01(\x03\x12\x0e\n\x06tokens\x18\x05 \x01(\x03\x42\x0b\n\t_fraction2\xe3\x02\n\x0e\x44\x61tasetService\x12u\n\rGetDataReport\x12\".finetuned.v1.GetDataReportRequest\x1a#.finetuned.v1.GetDataReportResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/jobs/{job}/data\x12o\n\x0bPreviewData\x12 .finetuned.v1.PreviewDataRequest\x1a!.finetuned.v1.PreviewDataResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/data:preview:\x01*\x12i\n\tCheckData\x12\x1e.finetuned.v1.CheckDataRequest\x1a\x1f.finetuned.v1.CheckDataResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/data:check:\x01*0\x01\x42+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"finetuned/v1/dataset_service.proto\x12\x0c\x66inetuned.v1\x1a\x1f\x66inetuned/v1/data_preview.proto\x1a\x1e\x66inetuned/v1/data_report.proto\x1a\x18\x66inetuned/v1/event.proto\x1a\x16\x66inetuned/v1/job.proto\x1a finetuned/v1/uploaded_data.proto\x1a\x1cgoogle/api/annotations.proto\"#\n\x14GetDataReportRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"A\n\x15GetDataReportResponse\x12(\n\x06report\x18\x01 \x01(\x0b\x32\x18.finetuned.v1.DataReport\"d\n\x12PreviewDataRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.finetuned.v1.JobSpec\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0b\n\x03row\x18\x03 \x01(\x03\x12\x0c\n\x04rows\x18\x04 \x01(\x05\"?\n\x13PreviewDataResponse\x12(\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.finetuned.v1.PreviewedRow\"7\n\x10\x43heckDataRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.finetuned.v1.JobSpec\"\xaa\x01\n\x11\x43heckDataResponse\x12\"\n\x05phase\x18\x01 \x01(\x0e\x32\x13.finetuned.v1.Phase\x12\x15\n\x08\x66raction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12(\n\x06report\x18\x03 \x01(\x0b\x32\x18.finetuned.v1.DataReport\x12\x13\n\x0btotal_steps\x18\x04 \x01(\x03\x12\x0e\n\x06tokens\x18\x05 \x01(\x03\x42\x0b\n\t_fraction2\x80\x07\n\x0e\x44\x61tasetService\x12u\n\rGetDataReport\x12\".finetuned.v1.GetDataReportRequest\x1a#.finetuned.v1.GetDataReportResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/jobs/{job}/data\x12o\n\x0bPreviewData\x12 .finetuned.v1.PreviewDataRequest\x1a!.finetuned.v1.PreviewDataResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/data:preview:\x01*\x12i\n\tCheckData\x12\x1e.finetuned.v1.CheckDataRequest\x1a\x1f.finetuned.v1.CheckDataResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/data:check:\x01*0\x01\x12Z\n\rUploadDataset\x12\".finetuned.v1.UploadDatasetRequest\x1a#.finetuned.v1.UploadDatasetResponse(\x01\x12j\n\tGetUpload\x12\x1e.finetuned.v1.GetUploadRequest\x1a\x1f.finetuned.v1.GetUploadResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/uploads/{sha256}\x12k\n\x0cListDatasets\x12!.finetuned.v1.ListDatasetsRequest\x1a\".finetuned.v1.ListDatasetsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/datasets\x12o\n\nGetDataset\x12\x1f.finetuned.v1.GetDatasetRequest\x1a .finetuned.v1.GetDatasetResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/datasets/{dataset}\x12u\n\rDeleteDataset\x12\".finetuned.v1.DeleteDatasetRequest\x1a#.finetuned.v1.DeleteDatasetResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/datasets/{name}B+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,18 +44,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETSERVICE'].methods_by_name['PreviewData']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/data:preview:\001*'
   _globals['_DATASETSERVICE'].methods_by_name['CheckData']._loaded_options = None
   _globals['_DATASETSERVICE'].methods_by_name['CheckData']._serialized_options = b'\202\323\344\223\002\023\"\016/v1/data:check:\001*'
-  _globals['_GETDATAREPORTREQUEST']._serialized_start=197
-  _globals['_GETDATAREPORTREQUEST']._serialized_end=232
-  _globals['_GETDATAREPORTRESPONSE']._serialized_start=234
-  _globals['_GETDATAREPORTRESPONSE']._serialized_end=299
-  _globals['_PREVIEWDATAREQUEST']._serialized_start=301
-  _globals['_PREVIEWDATAREQUEST']._serialized_end=401
-  _globals['_PREVIEWDATARESPONSE']._serialized_start=403
-  _globals['_PREVIEWDATARESPONSE']._serialized_end=466
-  _globals['_CHECKDATAREQUEST']._serialized_start=468
-  _globals['_CHECKDATAREQUEST']._serialized_end=523
-  _globals['_CHECKDATARESPONSE']._serialized_start=526
-  _globals['_CHECKDATARESPONSE']._serialized_end=696
-  _globals['_DATASETSERVICE']._serialized_start=699
-  _globals['_DATASETSERVICE']._serialized_end=1054
+  _globals['_DATASETSERVICE'].methods_by_name['GetUpload']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['GetUpload']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/uploads/{sha256}'
+  _globals['_DATASETSERVICE'].methods_by_name['ListDatasets']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['ListDatasets']._serialized_options = b'\202\323\344\223\002\016\022\014/v1/datasets'
+  _globals['_DATASETSERVICE'].methods_by_name['GetDataset']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['GetDataset']._serialized_options = b'\202\323\344\223\002\030\022\026/v1/datasets/{dataset}'
+  _globals['_DATASETSERVICE'].methods_by_name['DeleteDataset']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['DeleteDataset']._serialized_options = b'\202\323\344\223\002\025*\023/v1/datasets/{name}'
+  _globals['_GETDATAREPORTREQUEST']._serialized_start=231
+  _globals['_GETDATAREPORTREQUEST']._serialized_end=266
+  _globals['_GETDATAREPORTRESPONSE']._serialized_start=268
+  _globals['_GETDATAREPORTRESPONSE']._serialized_end=333
+  _globals['_PREVIEWDATAREQUEST']._serialized_start=335
+  _globals['_PREVIEWDATAREQUEST']._serialized_end=435
+  _globals['_PREVIEWDATARESPONSE']._serialized_start=437
+  _globals['_PREVIEWDATARESPONSE']._serialized_end=500
+  _globals['_CHECKDATAREQUEST']._serialized_start=502
+  _globals['_CHECKDATAREQUEST']._serialized_end=557
+  _globals['_CHECKDATARESPONSE']._serialized_start=560
+  _globals['_CHECKDATARESPONSE']._serialized_end=730
+  _globals['_DATASETSERVICE']._serialized_start=733
+  _globals['_DATASETSERVICE']._serialized_end=1629
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from finetuned.v1 import dataset_service_pb2 as finetuned_dot_v1_dot_dataset__service__pb2
+from finetuned.v1 import uploaded_data_pb2 as finetuned_dot_v1_dot_uploaded__data__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -26,8 +27,9 @@ if _version_not_supported:
 
 
 class DatasetServiceStub:
-    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
-    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
+    """Data sets: those that were sent here, what was found in a job's, and what would be found in those of a spec. A spec is checked as
+    CreateJob checks it; where the preparation of a job would fail, PreviewData and CheckData answer FAILED_PRECONDITION (DATA_REFUSED)
+    with its words.
     """
 
     def __init__(self, channel):
@@ -51,11 +53,37 @@ class DatasetServiceStub:
                 request_serializer=finetuned_dot_v1_dot_dataset__service__pb2.CheckDataRequest.SerializeToString,
                 response_deserializer=finetuned_dot_v1_dot_dataset__service__pb2.CheckDataResponse.FromString,
                 _registered_method=True)
+        self.UploadDataset = channel.stream_unary(
+                '/finetuned.v1.DatasetService/UploadDataset',
+                request_serializer=finetuned_dot_v1_dot_uploaded__data__pb2.UploadDatasetRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_uploaded__data__pb2.UploadDatasetResponse.FromString,
+                _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/finetuned.v1.DatasetService/GetUpload',
+                request_serializer=finetuned_dot_v1_dot_uploaded__data__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_uploaded__data__pb2.GetUploadResponse.FromString,
+                _registered_method=True)
+        self.ListDatasets = channel.unary_unary(
+                '/finetuned.v1.DatasetService/ListDatasets',
+                request_serializer=finetuned_dot_v1_dot_uploaded__data__pb2.ListDatasetsRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_uploaded__data__pb2.ListDatasetsResponse.FromString,
+                _registered_method=True)
+        self.GetDataset = channel.unary_unary(
+                '/finetuned.v1.DatasetService/GetDataset',
+                request_serializer=finetuned_dot_v1_dot_uploaded__data__pb2.GetDatasetRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_uploaded__data__pb2.GetDatasetResponse.FromString,
+                _registered_method=True)
+        self.DeleteDataset = channel.unary_unary(
+                '/finetuned.v1.DatasetService/DeleteDataset',
+                request_serializer=finetuned_dot_v1_dot_uploaded__data__pb2.DeleteDatasetRequest.SerializeToString,
+                response_deserializer=finetuned_dot_v1_dot_uploaded__data__pb2.DeleteDatasetResponse.FromString,
+                _registered_method=True)
 
 
 class DatasetServiceServicer:
-    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
-    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
+    """Data sets: those that were sent here, what was found in a job's, and what would be found in those of a spec. A spec is checked as
+    CreateJob checks it; where the preparation of a job would fail, PreviewData and CheckData answer FAILED_PRECONDITION (DATA_REFUSED)
+    with its words.
     """
 
     def GetDataReport(self, request, context):
@@ -80,6 +108,44 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UploadDataset(self, request_iterator, context):
+        """Sends a file of rows to the daemon's host and gives it a name; DataSource.dataset then means it. Contents that are there already
+        are not sent again: ask GetUpload first. An upload that is cut, or meets a full disk (RESOURCE_EXHAUSTED, DISK_FULL), goes on
+        where GetUpload says; one that ends before its size fails (FAILED_PRECONDITION, UPLOAD_INCOMPLETE). A later upload of the same
+        contents ends the one before (ABORTED, UPLOAD_TAKEN_OVER).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUpload(self, request, context):
+        """How much of a file is there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDatasets(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDataset(self, request, context):
+        """NOT_FOUND (DATASET_NOT_FOUND) if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDataset(self, request, context):
+        """Forgets a name, and the contents with the last name they have. FAILED_PRECONDITION (DATASET_NEEDED) while they have no other name
+        and a job that has not ended uses them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatasetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +164,31 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     request_deserializer=finetuned_dot_v1_dot_dataset__service__pb2.CheckDataRequest.FromString,
                     response_serializer=finetuned_dot_v1_dot_dataset__service__pb2.CheckDataResponse.SerializeToString,
             ),
+            'UploadDataset': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadDataset,
+                    request_deserializer=finetuned_dot_v1_dot_uploaded__data__pb2.UploadDatasetRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_uploaded__data__pb2.UploadDatasetResponse.SerializeToString,
+            ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=finetuned_dot_v1_dot_uploaded__data__pb2.GetUploadRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_uploaded__data__pb2.GetUploadResponse.SerializeToString,
+            ),
+            'ListDatasets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasets,
+                    request_deserializer=finetuned_dot_v1_dot_uploaded__data__pb2.ListDatasetsRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_uploaded__data__pb2.ListDatasetsResponse.SerializeToString,
+            ),
+            'GetDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDataset,
+                    request_deserializer=finetuned_dot_v1_dot_uploaded__data__pb2.GetDatasetRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_uploaded__data__pb2.GetDatasetResponse.SerializeToString,
+            ),
+            'DeleteDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDataset,
+                    request_deserializer=finetuned_dot_v1_dot_uploaded__data__pb2.DeleteDatasetRequest.FromString,
+                    response_serializer=finetuned_dot_v1_dot_uploaded__data__pb2.DeleteDatasetResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'finetuned.v1.DatasetService', rpc_method_handlers)
@@ -107,8 +198,9 @@ def add_DatasetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DatasetService:
-    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
-    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
+    """Data sets: those that were sent here, what was found in a job's, and what would be found in those of a spec. A spec is checked as
+    CreateJob checks it; where the preparation of a job would fail, PreviewData and CheckData answer FAILED_PRECONDITION (DATA_REFUSED)
+    with its words.
     """
 
     @staticmethod
@@ -182,6 +274,141 @@ class DatasetService:
             '/finetuned.v1.DatasetService/CheckData',
             finetuned_dot_v1_dot_dataset__service__pb2.CheckDataRequest.SerializeToString,
             finetuned_dot_v1_dot_dataset__service__pb2.CheckDataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadDataset(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/finetuned.v1.DatasetService/UploadDataset',
+            finetuned_dot_v1_dot_uploaded__data__pb2.UploadDatasetRequest.SerializeToString,
+            finetuned_dot_v1_dot_uploaded__data__pb2.UploadDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.DatasetService/GetUpload',
+            finetuned_dot_v1_dot_uploaded__data__pb2.GetUploadRequest.SerializeToString,
+            finetuned_dot_v1_dot_uploaded__data__pb2.GetUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDatasets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.DatasetService/ListDatasets',
+            finetuned_dot_v1_dot_uploaded__data__pb2.ListDatasetsRequest.SerializeToString,
+            finetuned_dot_v1_dot_uploaded__data__pb2.ListDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.DatasetService/GetDataset',
+            finetuned_dot_v1_dot_uploaded__data__pb2.GetDatasetRequest.SerializeToString,
+            finetuned_dot_v1_dot_uploaded__data__pb2.GetDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finetuned.v1.DatasetService/DeleteDataset',
+            finetuned_dot_v1_dot_uploaded__data__pb2.DeleteDatasetRequest.SerializeToString,
+            finetuned_dot_v1_dot_uploaded__data__pb2.DeleteDatasetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from finetuned.v1 import dataset_service_pb2 as _dataset_service_pb2
+from finetuned.v1 import uploaded_data_pb2 as _uploaded_data_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -27,8 +28,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DatasetServiceStub:
-    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
-    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
+    """Data sets: those that were sent here, what was found in a job's, and what would be found in those of a spec. A spec is checked as
+    CreateJob checks it; where the preparation of a job would fail, PreviewData and CheckData answer FAILED_PRECONDITION (DATA_REFUSED)
+    with its words.
     """
 
     @_typing.overload
@@ -43,11 +45,27 @@ class DatasetServiceStub:
     """Prepares the data of a spec without a job, with its progress about once a second and the report last. The rows stay prepared: a
     job with the same data does not wait for them again. Whoever hangs up ends it.
     """
+    UploadDataset: _grpc.StreamUnaryMultiCallable[_uploaded_data_pb2.UploadDatasetRequest, _uploaded_data_pb2.UploadDatasetResponse]
+    """Sends a file of rows to the daemon's host and gives it a name; DataSource.dataset then means it. Contents that are there already
+    are not sent again: ask GetUpload first. An upload that is cut, or meets a full disk (RESOURCE_EXHAUSTED, DISK_FULL), goes on
+    where GetUpload says; one that ends before its size fails (FAILED_PRECONDITION, UPLOAD_INCOMPLETE). A later upload of the same
+    contents ends the one before (ABORTED, UPLOAD_TAKEN_OVER).
+    """
+    GetUpload: _grpc.UnaryUnaryMultiCallable[_uploaded_data_pb2.GetUploadRequest, _uploaded_data_pb2.GetUploadResponse]
+    """How much of a file is there."""
+    ListDatasets: _grpc.UnaryUnaryMultiCallable[_uploaded_data_pb2.ListDatasetsRequest, _uploaded_data_pb2.ListDatasetsResponse]
+    GetDataset: _grpc.UnaryUnaryMultiCallable[_uploaded_data_pb2.GetDatasetRequest, _uploaded_data_pb2.GetDatasetResponse]
+    """NOT_FOUND (DATASET_NOT_FOUND) if there is none."""
+    DeleteDataset: _grpc.UnaryUnaryMultiCallable[_uploaded_data_pb2.DeleteDatasetRequest, _uploaded_data_pb2.DeleteDatasetResponse]
+    """Forgets a name, and the contents with the last name they have. FAILED_PRECONDITION (DATASET_NEEDED) while they have no other name
+    and a job that has not ended uses them.
+    """
 
 @_typing.type_check_only
 class DatasetServiceAsyncStub(DatasetServiceStub):
-    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
-    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
+    """Data sets: those that were sent here, what was found in a job's, and what would be found in those of a spec. A spec is checked as
+    CreateJob checks it; where the preparation of a job would fail, PreviewData and CheckData answer FAILED_PRECONDITION (DATA_REFUSED)
+    with its words.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -59,10 +77,26 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Prepares the data of a spec without a job, with its progress about once a second and the report last. The rows stay prepared: a
     job with the same data does not wait for them again. Whoever hangs up ends it.
     """
+    UploadDataset: _aio.StreamUnaryMultiCallable[_uploaded_data_pb2.UploadDatasetRequest, _uploaded_data_pb2.UploadDatasetResponse]  # type: ignore[assignment]
+    """Sends a file of rows to the daemon's host and gives it a name; DataSource.dataset then means it. Contents that are there already
+    are not sent again: ask GetUpload first. An upload that is cut, or meets a full disk (RESOURCE_EXHAUSTED, DISK_FULL), goes on
+    where GetUpload says; one that ends before its size fails (FAILED_PRECONDITION, UPLOAD_INCOMPLETE). A later upload of the same
+    contents ends the one before (ABORTED, UPLOAD_TAKEN_OVER).
+    """
+    GetUpload: _aio.UnaryUnaryMultiCallable[_uploaded_data_pb2.GetUploadRequest, _uploaded_data_pb2.GetUploadResponse]  # type: ignore[assignment]
+    """How much of a file is there."""
+    ListDatasets: _aio.UnaryUnaryMultiCallable[_uploaded_data_pb2.ListDatasetsRequest, _uploaded_data_pb2.ListDatasetsResponse]  # type: ignore[assignment]
+    GetDataset: _aio.UnaryUnaryMultiCallable[_uploaded_data_pb2.GetDatasetRequest, _uploaded_data_pb2.GetDatasetResponse]  # type: ignore[assignment]
+    """NOT_FOUND (DATASET_NOT_FOUND) if there is none."""
+    DeleteDataset: _aio.UnaryUnaryMultiCallable[_uploaded_data_pb2.DeleteDatasetRequest, _uploaded_data_pb2.DeleteDatasetResponse]  # type: ignore[assignment]
+    """Forgets a name, and the contents with the last name they have. FAILED_PRECONDITION (DATASET_NEEDED) while they have no other name
+    and a job that has not ended uses them.
+    """
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Data sets: what was found in a job's, and what would be found in those of a spec. A spec is checked as CreateJob checks it; where
-    the preparation of a job would fail, the last two answer FAILED_PRECONDITION (DATA_REFUSED) with its words.
+    """Data sets: those that were sent here, what was found in a job's, and what would be found in those of a spec. A spec is checked as
+    CreateJob checks it; where the preparation of a job would fail, PreviewData and CheckData answer FAILED_PRECONDITION (DATA_REFUSED)
+    with its words.
     """
 
     @_abc_1.abstractmethod
@@ -89,6 +123,51 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_dataset_service_pb2.CheckDataResponse], _abc.AsyncIterator[_dataset_service_pb2.CheckDataResponse]]:
         """Prepares the data of a spec without a job, with its progress about once a second and the report last. The rows stay prepared: a
         job with the same data does not wait for them again. Whoever hangs up ends it.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadDataset(
+        self,
+        request_iterator: _MaybeAsyncIterator[_uploaded_data_pb2.UploadDatasetRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_uploaded_data_pb2.UploadDatasetResponse, _abc.Awaitable[_uploaded_data_pb2.UploadDatasetResponse]]:
+        """Sends a file of rows to the daemon's host and gives it a name; DataSource.dataset then means it. Contents that are there already
+        are not sent again: ask GetUpload first. An upload that is cut, or meets a full disk (RESOURCE_EXHAUSTED, DISK_FULL), goes on
+        where GetUpload says; one that ends before its size fails (FAILED_PRECONDITION, UPLOAD_INCOMPLETE). A later upload of the same
+        contents ends the one before (ABORTED, UPLOAD_TAKEN_OVER).
+        """
+
+    @_abc_1.abstractmethod
+    def GetUpload(
+        self,
+        request: _uploaded_data_pb2.GetUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_uploaded_data_pb2.GetUploadResponse, _abc.Awaitable[_uploaded_data_pb2.GetUploadResponse]]:
+        """How much of a file is there."""
+
+    @_abc_1.abstractmethod
+    def ListDatasets(
+        self,
+        request: _uploaded_data_pb2.ListDatasetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_uploaded_data_pb2.ListDatasetsResponse, _abc.Awaitable[_uploaded_data_pb2.ListDatasetsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetDataset(
+        self,
+        request: _uploaded_data_pb2.GetDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_uploaded_data_pb2.GetDatasetResponse, _abc.Awaitable[_uploaded_data_pb2.GetDatasetResponse]]:
+        """NOT_FOUND (DATASET_NOT_FOUND) if there is none."""
+
+    @_abc_1.abstractmethod
+    def DeleteDataset(
+        self,
+        request: _uploaded_data_pb2.DeleteDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_uploaded_data_pb2.DeleteDatasetResponse, _abc.Awaitable[_uploaded_data_pb2.DeleteDatasetResponse]]:
+        """Forgets a name, and the contents with the last name they have. FAILED_PRECONDITION (DATASET_NEEDED) while they have no other name
+        and a job that has not ended uses them.
         """
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

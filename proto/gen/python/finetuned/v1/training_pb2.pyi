@@ -988,10 +988,11 @@ class DataSource(_message.Message):
     EVAL_SPLIT_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     SPEAKERS_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Absolute path on the daemon's host, below an allowed data root, of a file: .json, .jsonl, .csv or .txt, each also with .gz or
     .zst, .parquet or .arrow; of a folder with such files of one kind; or a pattern with *, ? and [ ] that such files fit. At most
-    1000 files. Or the URL of a file, where the host's configuration allows it. Required without `dataset_info`.
+    1000 files. Or the URL of a file, where the host's configuration allows it. Required without `dataset_info` and `dataset`.
     """
     format: Global___Format.ValueType
     """Default: told from the first row's columns; the preparation report says what was decided."""
@@ -1018,6 +1019,10 @@ class DataSource(_message.Message):
     eval_split: _builtins.float
     """Share of this training source's rows held back for evaluation. 0 <= x < 1. Default: data.eval_split. Refused for evaluation
     sources and together with data.eval.
+    """
+    dataset: _builtins.str
+    """Name of a data set that was sent to the daemon, or the SHA-256 of its contents; resolved, it is the SHA-256, so the job keeps these
+    contents. Refused together with `path` and `dataset_info`. See DatasetService.UploadDataset.
     """
     @_builtins.property
     def columns(self) -> Global___Columns:
@@ -1048,11 +1053,14 @@ class DataSource(_message.Message):
         eval_split: _builtins.float | None = ...,
         files: _abc.Iterable[_builtins.str] | None = ...,
         speakers: Global___Speakers | None = ...,
+        dataset: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dataset_info", b"_dataset_info", "_eval_split", b"_eval_split", "_format", b"_format", "_max_samples", b"_max_samples", "_name", b"_name", "_num_samples", b"_num_samples", "_shuffle", b"_shuffle", "_weight", b"_weight", "columns", b"columns", "dataset_info", b"dataset_info", "eval_split", b"eval_split", "format", b"format", "max_samples", b"max_samples", "name", b"name", "num_samples", b"num_samples", "shuffle", b"shuffle", "speakers", b"speakers", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dataset", b"_dataset", "_dataset_info", b"_dataset_info", "_eval_split", b"_eval_split", "_format", b"_format", "_max_samples", b"_max_samples", "_name", b"_name", "_num_samples", b"_num_samples", "_shuffle", b"_shuffle", "_weight", b"_weight", "columns", b"columns", "dataset", b"dataset", "dataset_info", b"dataset_info", "eval_split", b"eval_split", "format", b"format", "max_samples", b"max_samples", "name", b"name", "num_samples", b"num_samples", "shuffle", b"shuffle", "speakers", b"speakers", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dataset_info", b"_dataset_info", "_eval_split", b"_eval_split", "_format", b"_format", "_max_samples", b"_max_samples", "_name", b"_name", "_num_samples", b"_num_samples", "_shuffle", b"_shuffle", "_weight", b"_weight", "columns", b"columns", "dataset_info", b"dataset_info", "eval_split", b"eval_split", "files", b"files", "format", b"format", "max_samples", b"max_samples", "name", b"name", "num_samples", b"num_samples", "path", b"path", "shuffle", b"shuffle", "speakers", b"speakers", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dataset", b"_dataset", "_dataset_info", b"_dataset_info", "_eval_split", b"_eval_split", "_format", b"_format", "_max_samples", b"_max_samples", "_name", b"_name", "_num_samples", b"_num_samples", "_shuffle", b"_shuffle", "_weight", b"_weight", "columns", b"columns", "dataset", b"dataset", "dataset_info", b"dataset_info", "eval_split", b"eval_split", "files", b"files", "format", b"format", "max_samples", b"max_samples", "name", b"name", "num_samples", b"num_samples", "path", b"path", "shuffle", b"shuffle", "speakers", b"speakers", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dataset: _TypeAlias = _typing.Literal["dataset"]  # noqa: Y015
+    _WhichOneofArgType__dataset: _TypeAlias = _typing.Literal["_dataset", b"_dataset"]  # noqa: Y015
     _WhichOneofReturnType__dataset_info: _TypeAlias = _typing.Literal["dataset_info"]  # noqa: Y015
     _WhichOneofArgType__dataset_info: _TypeAlias = _typing.Literal["_dataset_info", b"_dataset_info"]  # noqa: Y015
     _WhichOneofReturnType__eval_split: _TypeAlias = _typing.Literal["eval_split"]  # noqa: Y015
@@ -1069,6 +1077,8 @@ class DataSource(_message.Message):
     _WhichOneofArgType__shuffle: _TypeAlias = _typing.Literal["_shuffle", b"_shuffle"]  # noqa: Y015
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dataset) -> _WhichOneofReturnType__dataset | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dataset_info) -> _WhichOneofReturnType__dataset_info | None: ...
     @_typing.overload
