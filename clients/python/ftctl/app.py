@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from ftclient.errors import FtError
 from ftctl import exits, session
-from ftctl.commands import data, host, import_, jobs, spec, streams
+from ftctl.commands import data, host, import_, jobs, metrics, spec, streams
 
 
 class Commands(TyperGroup):
@@ -68,7 +68,7 @@ app.command()(jobs.describe)
 app.command()(jobs.explain)
 app.command()(streams.watch)
 app.command()(streams.logs)
-app.command()(streams.metrics)
+app.command()(metrics.metrics)
 app.command()(streams.wait)
 app.command()(jobs.cancel)
 app.command()(jobs.save)
