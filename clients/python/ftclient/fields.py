@@ -25,7 +25,8 @@ from ftclient.errors import Problem
 Descriptor = Any
 Field = Any
 
-_INTEGERS = {
+# C++ types of whole numbers.
+INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32,
     FieldDescriptor.CPPTYPE_INT64,
     FieldDescriptor.CPPTYPE_UINT32,
@@ -96,7 +97,7 @@ class Filler:
                 self.problem(_join(path, oneof.name), text, line_of(values, given[1]))
 
     def _set(self, message: Message, field: Field, value: Any, path: str, line: int | None) -> None:
-        if _is_map(field):
+        if is_map(field):
             self._set_map(message, field, value, path, line)
         elif field.is_repeated:
             self._set_list(message, field, value, path, line)
@@ -109,7 +110,7 @@ class Filler:
                 self.problem(path, f"{value} is out of range for this field", line)
 
     def _set_message(self, message: Message, field: Field, value: Any, path: str, line: int | None) -> None:
-        if _is_time(field):
+        if is_time(field):
             self._set_time(getattr(message, field.name), value, path, line)
         elif isinstance(value, Mapping):
             getattr(message, field.name).SetInParent()
@@ -157,12 +158,13 @@ class Filler:
         if value is None:
             return
         if not isinstance(value, Mapping):
-            self.problem(path, f"expected a mapping of names to texts, got {_shown(value)}", line)
+            self.problem(path, f"expected a mapping of names to values, got {_shown(value)}", line)
             return
+        of_value = field.message_type.fields_by_name["value"]
         for key, item in value.items():
-            text = self._text(item, f"{path}.{key}", line_of(value, key) or line)
-            if text is not None:
-                getattr(message, field.name)[str(key)] = text
+            converted = self._scalar(of_value, item, f"{path}.{key}", line_of(value, key) or line)
+            if converted is not None:
+                getattr(message, field.name)[str(key)] = converted
 
     def _scalar(self, field: Field, value: Any, path: str, line: int | None) -> Any:
         """The value as the field takes it, or None after noting a problem (or for the enum value `auto`)."""
@@ -180,7 +182,7 @@ class Filler:
         return self._number(field, value, path, line)
 
     def _number(self, field: Field, value: Any, path: str, line: int | None) -> int | float | None:
-        whole = field.cpp_type in _INTEGERS
+        whole = field.cpp_type in INTEGERS
         if isinstance(value, str) and field.name.endswith("_bytes"):
             try:
                 return units.size(value)
@@ -225,7 +227,7 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 def _plain_field(field: Field, value: Any) -> Any:
-    if _is_map(field):
+    if is_map(field):
         return dict(value)
     if field.is_repeated:
         return [_plain_value(field, item) for item in value]
@@ -233,7 +235,7 @@ def _plain_field(field: Field, value: Any) -> Any:
 
 
 def _plain_value(field: Field, value: Any) -> Any:
-    if _is_time(field):
+    if is_time(field):
         return str(value.ToJsonString())
     if field.message_type:
         return plain(value)
@@ -255,7 +257,7 @@ def paths(descriptor: Descriptor, path: str = "") -> Iterator[str]:
     for field in descriptor.fields:
         where = _join(path, field.name)
         yield where
-        if field.message_type and not _is_map(field) and not _is_time(field):
+        if field.message_type and not is_map(field) and not is_time(field):
             yield from paths(field.message_type, f"{where}[0]" if field.is_repeated else where)
 
 
@@ -265,11 +267,13 @@ def line_of(container: Any, key: Any) -> int | None:
     return places[key][0] + 1 if key in places else None
 
 
-def _is_map(field: Field) -> bool:
+def is_map(field: Field) -> bool:
+    """Whether it maps names to values."""
     return bool(field.message_type and field.message_type.GetOptions().map_entry)
 
 
-def _is_time(field: Field) -> bool:
+def is_time(field: Field) -> bool:
+    """Whether it holds a moment."""
     return bool(field.message_type and field.message_type.full_name == Timestamp.DESCRIPTOR.full_name)
 
 

@@ -113,7 +113,7 @@ def test_what_is_plain_fills_the_same_message_again() -> None:
         ("hold: yes\n", "5|hold|expected true or false, got the text 'yes'"),
         ("name: 1.10\n", "5|name|expected text, got 1.1; put it in quotes"),
         ("labels: {a: true}\n", "5|labels.a|expected text, got true; put it in quotes"),
-        ("labels: [a]\n", "5|labels|expected a mapping of names to texts, got a list"),
+        ("labels: [a]\n", "5|labels|expected a mapping of names to values, got a list"),
         ("compute: {precision: bf17}\n", "5|compute.precision|expected fp32, bf16, fp16 or auto, got the text 'bf17'; did you mean bf16?"),
         ("evaluation: {cadence: 5}\n", "5|evaluation.cadence|expected never, steps, epoch or auto, got 5"),
         ("batch: 8\n", "5|batch|expected a mapping with micro_batch, global_batch or group_by_length, got 8"),
@@ -150,7 +150,7 @@ def test_data_without_a_list() -> None:
     assert problems("data:\n  train:\n    - 5\n") == [
         (
             "3|data.train[0]|expected a mapping with path, format, columns, weight, max_samples, name, dataset_info, "
-            "num_samples, shuffle, eval_split, files or speakers, got 5"
+            "num_samples, shuffle, eval_split, files, speakers or dataset, got 5"
         )
     ]
 
