@@ -17,6 +17,7 @@ from ftd.admission import Admission
 from ftd.attempts import Attempts
 from ftd.bootstrap import LaunchSettings
 from ftd.caretaker import Caretaker
+from ftd.changes import Changes
 from ftd.config import Config, Sharing
 from ftd.database import Database
 from ftd.devices import Inventory, open_inventory
@@ -42,6 +43,7 @@ from ftd.rundir import RunDirectories
 from ftd.secrets import Secrets
 from ftd.service.artifacts import ArtifactService
 from ftd.service.datasets import DatasetService
+from ftd.service.follow import Following
 from ftd.service.host import HostService
 from ftd.service.jobs import JobService
 from ftd.service.metrics import MetricService, StreamLimit
@@ -90,7 +92,8 @@ class Kept:
         runs, database = RunDirectories(state.runs), Database(state.database, MIGRATIONS)
         await database.open()
         store, ledger = Store(database), Ledger(database, config.queue.half_life_seconds)
-        queue = Queue(store, runs, ledger, config.limits.active_jobs, queue_policy(config).quotas)
+        changes = Changes(database, config.limits.changes)
+        queue = Queue(store, runs, ledger, changes, config.limits.active_jobs, queue_policy(config).quotas)
         return cls(state, runs, database, store, ledger, Quarantine(database), Measurements(database), queue)
 
     async def load(self) -> None:
@@ -176,8 +179,7 @@ async def _assemble(config: Config, kept: Kept, inventory: Inventory, group: asy
             followers,
             attempts,
             runs,
-            doorbells,
-            streams,
+            Following(queue, runs, doorbells, streams),
             config.limits.spec_bytes,
         ),
         MetricService(queue, runs, doorbells, streams),

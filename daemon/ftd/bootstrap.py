@@ -123,7 +123,7 @@ def build(
         allow_hub=settings.allow_hub,
         stop_grace_seconds=settings.stop_grace_seconds,
         kill_grace_seconds=settings.kill_grace_seconds,
-        environment=environment(job.id, attempt, run, settings),
+        environment=environment(job.id, attempt, run, settings) | _trace(job),
         threads=settings.threads,
         daemon_version=settings.daemon_version,
         output_path=job.output_path or str(run.output_path),
@@ -166,6 +166,11 @@ def environment(job_id: str, attempt: int, run: RunDirectory, settings: LaunchSe
     if settings.threads:
         variables["OMP_NUM_THREADS"] = str(settings.threads)
     return variables | {name: os.environ[name] for name in _OF_THE_MACHINE if name in os.environ}
+
+
+def _trace(job: Job) -> dict[str, str]:
+    """The trace that the job belongs to, by the name that OpenTelemetry gives it in an environment."""
+    return {"TRACEPARENT": job.traceparent} if job.traceparent else {}
 
 
 def read_exit(run: RunDirectory, attempt: int, since: float = 0.0) -> Exit | None:

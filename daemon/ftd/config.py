@@ -182,6 +182,8 @@ class LimitsSection(Section):
     calls: int = Field(default=1024, ge=8, le=65_536)
     # Open streams at once, of all callers.
     streams: int = Field(default=512, ge=1, le=65_536)
+    # Changes of state of all jobs that are kept for those who follow them from a cursor.
+    changes: int = Field(default=100_000, ge=100, le=10_000_000)
     # The cache of prepared rows; more only while live jobs need it.
     prepared_bytes: int = Field(default=100 * 2**30, ge=0)
     # The largest file that is fetched from a URL.

@@ -4,6 +4,7 @@
     ├── InvalidSpec        INVALID_ARGUMENT     every violation at once
     │   └── TooLarge                            all that is wrong is its size; has what would make it fit
     ├── InvalidRequest     INVALID_ARGUMENT     a request other than a spec is malformed
+    ├── CursorTooOld       OUT_OF_RANGE         changes after this cursor are not kept any more
     ├── JobNotFound        NOT_FOUND
     ├── JobAmbiguous       FAILED_PRECONDITION  a prefix or name that several jobs have
     ├── RequestIdReused    ALREADY_EXISTS       same request_id, another spec
@@ -77,6 +78,18 @@ class InvalidRequest(FtdError):
 
     code = "INVALID_ARGUMENT"
     reason = "INVALID_REQUEST"
+
+
+class CursorTooOld(FtdError):
+    """Changes that should be told are forgotten already."""
+
+    code = "OUT_OF_RANGE"
+    reason = "CURSOR_TOO_OLD"
+
+    def __init__(self, missed: int) -> None:
+        super().__init__(
+            f"{missed} changes after this cursor are not kept any more; list the jobs, and begin anew without one"
+        )
 
 
 class JobNotFound(FtdError):

@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from ftd import job as life
+from ftd.changes import Changes
 from ftd.eligible import Before
 from ftd.errors import (
     IllegalMove,
@@ -66,6 +67,7 @@ class Queue:
         store: Store,
         runs: RunDirectories,
         ledger: Ledger,
+        changes: Changes,
         active_jobs: int,
         quotas: Mapping[str, Quota],
         clock: Callable[[], float] = time.time,
@@ -73,6 +75,7 @@ class Queue:
         self._store = store
         self.runs = runs
         self._ledger = ledger
+        self.changes = changes
         self._most = active_jobs
         self._quotas = quotas
         self._clock = clock
@@ -177,7 +180,7 @@ class Queue:
         # behind has never run.
         try:
             await asyncio.to_thread(self.runs.reserve, job.id)
-            stored = await self._store.insert(job)
+            stored = await self._store.insert(job, *self.changes.of(None, job))
         except BaseException:
             await asyncio.to_thread(self.runs.delete, job.id)
             raise
@@ -244,28 +247,16 @@ class Queue:
 
         return await self._change(job_id, move)
 
-    async def update(
-        self,
-        text: str,
-        *,
-        priority: int | None = None,
-        labels: Mapping[str, str] | None = None,
-        front: bool | None = None,
-    ) -> Job:
-        """Replaces what is given. Raises InvalidSpec."""
-        if problems := list(broken_limits(JobSpec(priority=priority, labels=labels or {}))):
-            raise InvalidSpec(problems)
+    async def update(self, text: str, edit: Callable[[Job], Job]) -> Job:
+        """Stores what `edit` makes of a job's priority, place, labels and annotations. Raises InvalidSpec."""
         job_id = (await self.find(text)).id
 
         def changed(job: Job) -> Job:
-            return replace(
-                job,
-                priority=job.priority if priority is None else priority,
-                labels=job.labels if labels is None else labels,
-                front=job.front if front is None else front,
-                update_time=self._clock(),
-                revision=job.revision + 1,
-            )
+            after = edit(job)
+            spec = JobSpec(priority=after.priority, labels=after.labels, annotations=after.annotations)
+            if problems := list(broken_limits(spec)):
+                raise InvalidSpec(problems)
+            return replace(after, update_time=self._clock(), revision=job.revision + 1)
 
         return await self._change(job_id, changed)
 
@@ -282,7 +273,8 @@ class Queue:
                 raise JobNeeded(job_id, after)
             # In this order: a crash in between leaves a job without files, which can be deleted again.
             await asyncio.to_thread(self.runs.delete, job_id)
-            await self._store.delete(job_id)
+            await self._store.delete(job_id, self.changes.of_deleted(job, self._clock()))
+        self.changes.ring()
         log.info("job deleted", job=job_id)
 
     def progressed(self, job_id: str, progress: Progress) -> None:
@@ -301,7 +293,8 @@ class Queue:
             if after is before:
                 return before
             charge = self._ledger.charge(before, after)
-            await self._store.update(after, progress, *([partial(self._ledger.book, charge=charge)] if charge else []))
+            booked = [partial(self._ledger.book, charge=charge)] if charge else []
+            await self._store.update(after, progress, *booked, *self.changes.of(before, after))
             self._publish(after, self._progress.get(job_id, progress))
         if after.state is not before.state:
             log.info("job moved", job=job_id, state=str(after.state), reason=after.reason.message)
@@ -314,6 +307,7 @@ class Queue:
         else:
             self._jobs[job.id] = job
             self._progress[job.id] = progress
+        self.changes.ring()
         for listener in self._listeners:
             listener(job)
 
@@ -354,5 +348,5 @@ def _read_token(token: str, chosen: Filter) -> int | None:
 
 
 def _digest(chosen: Filter) -> str:
-    parts = (sorted(chosen.states), sorted(chosen.labels.items()), chosen.project, chosen.external_id)
+    parts = (sorted(chosen.states), sorted(chosen.labels.items()), chosen.project, chosen.external_id, chosen.selector)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

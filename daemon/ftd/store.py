@@ -19,6 +19,7 @@ from ftd.errors import RequestIdReused
 from ftd.job import Job
 from ftd.moves import TERMINAL
 from ftd.records import JobState, Progress
+from ftd.selectors import Need, Requirement, Selector
 from ftd.spec import JobSpec
 
 # user_version n is the first n of these. Never change one that was released: add one.
@@ -79,6 +80,13 @@ MIGRATIONS = (
         time REAL NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE changes (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,  -- the oldest is forgotten first
+        record BLOB NOT NULL                       -- finetuned.v1.JobChange, without its cursor
+    );
+    CREATE TABLE store AS SELECT lower(hex(randomblob(4))) AS name;
+    """,
 )
 
 _COLUMNS = (
@@ -101,6 +109,7 @@ class Filter:
     labels: Mapping[str, str] = field(default_factory=dict)
     project: str = ""
     external_id: str = ""
+    selector: Selector = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +127,12 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def insert(self, job: Job) -> Job:
-        """Stores a new job; the one stored before for the same request_id and spec. Raises RequestIdReused."""
-        return await self._database.run(lambda connection: _insert(connection, job))
+    async def insert(self, job: Job, *also: Work) -> Job:
+        """Stores a new job, and whatever else comes of that; or answers with the one that the request_id made before.
+
+        Raises RequestIdReused.
+        """
+        return await self._database.run(lambda connection: _insert(connection, job, also))
 
     async def submitted(self, request_id: str, spec: JobSpec) -> Job | None:
         """The job stored for this request_id, if any. Raises RequestIdReused if its spec is another one."""
@@ -136,9 +148,15 @@ class Store:
 
         await self._database.run(work)
 
-    async def delete(self, job_id: str) -> None:
-        """Forgets a job."""
-        await self._database.run(lambda connection: connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,)))
+    async def delete(self, job_id: str, *also: Work) -> None:
+        """Forgets a job, and in the same transaction whatever else comes of that."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+            for each in also:
+                each(connection)
+
+        await self._database.run(work)
 
     async def get(self, job_id: str) -> Stored | None:
         """One job."""
@@ -185,11 +203,13 @@ class Store:
         return await self._database.run(lambda connection: [_read(row) for row in connection.execute(sql, values)])
 
 
-def _insert(connection: sqlite3.Connection, job: Job) -> Job:
+def _insert(connection: sqlite3.Connection, job: Job, also: Sequence[Work]) -> Job:
     if (known := _submitted(connection, job.request_id, job.spec)) is not None:
         return known
     connection.execute(_INSERT, _row(job, Progress()))
     _write_labels(connection, job)
+    for each in also:
+        each(connection)
     return job
 
 
@@ -242,7 +262,17 @@ def _conditions(chosen: Filter, before: int | None) -> tuple[str, list[Any]]:
     for item in chosen.labels.items():
         parts.append("EXISTS (SELECT 1 FROM labels WHERE job = jobs.id AND key = ? AND value = ?)")
         values.extend(item)
+    for requirement in chosen.selector:
+        parts.append(_required(requirement))
+        values.extend((requirement.key, *requirement.values))
     return " AND ".join(parts), values
+
+
+def _required(requirement: Requirement) -> str:
+    """A requirement as SQL; its values are the key, then those of the requirement."""
+    negated = "NOT " if requirement.need in (Need.NOT_IN, Need.ABSENT) else ""
+    which = f" AND value IN ({_marks(requirement.values)})" if requirement.values else ""
+    return f"{negated}EXISTS (SELECT 1 FROM labels WHERE job = jobs.id AND key = ?{which})"  # noqa: S608
 
 
 def _marks(values: Sequence[Any]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftd.bootstrap import Exit
+from ftd.changes import Changes
 from ftd.database import Database
 from ftd.devices import DeviceError
 from ftd.devices.port import Sensors, Stop
@@ -43,7 +44,15 @@ async def opened_queue(
     """A queue as a daemon on this state directory has it."""
     async with opened_database(root) as database:
         ledger = Ledger(database, HALF_LIFE)
-        queue = Queue(Store(database), RunDirectories(root / "runs"), ledger, active_jobs, quotas or {}, clock)
+        queue = Queue(
+            Store(database),
+            RunDirectories(root / "runs"),
+            ledger,
+            Changes(database, 1000),
+            active_jobs,
+            quotas or {},
+            clock,
+        )
         await queue.load()
         try:
             yield queue

@@ -6,12 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from finetuned.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, tracker_pb2, training_pb2
-from ftd import wire
+from finetuned.v1 import (
+    job_changes_pb2,
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    tracker_pb2,
+    training_pb2,
+)
+from ftd import selectors, wire
 from ftd.admission import Admission
 from ftd.attempts import Attempts
 from ftd.dispatch import Dispatcher, Trial
-from ftd.doorbells import Doorbells
 from ftd.duration import total_steps, total_tokens
 from ftd.errors import InvalidRequest, InvalidSpec, TooLarge, WrongState
 from ftd.explain import order_of
@@ -20,12 +26,14 @@ from ftd.job import Job
 from ftd.moves import TERMINAL
 from ftd.outlook import Outlook
 from ftd.queue import Queue
-from ftd.records import Duration, Forecast, JobState, Progress, Reason, ReasonCode
+from ftd.records import Duration, Forecast, Reason, ReasonCode
 from ftd.rundir import RunDirectories
+from ftd.service.edits import read_edit
 from ftd.service.errors import Context
-from ftd.service.metrics import StreamLimit
+from ftd.service.follow import Following, read_state
 from ftd.service.specs import read_spec
-from ftd.spec import JobSpec, TrainingSpec
+from ftd.service.trace import traceparent
+from ftd.spec import TrainingSpec
 from ftd.store import Filter
 from ftd.world import World
 from ftsched.plan import plan
@@ -34,8 +42,6 @@ from ftsched.verdicts import verdicts
 PAGE_SIZE = 50
 LARGEST_PAGE = 500
 REQUEST_ID_CHARACTERS = 128
-# A job that trains changes all the time; its watchers hear of it this often.
-WATCH_SECONDS = 1.0
 CLIENT = "client"
 
 
@@ -52,8 +58,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         followers: Followers,
         attempts: Attempts,
         runs: RunDirectories,
-        doorbells: Doorbells,
-        streams: StreamLimit,
+        following: Following,
         spec_bytes: int,
     ) -> None:
         self._queue = queue
@@ -64,12 +69,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._followers = followers
         self._attempts = attempts
         self._runs = runs
-        self._doorbells = doorbells
-        self._streams = streams
+        self._following = following
         self._spec_bytes = spec_bytes
 
     async def CreateJob(
-        self, request: job_service_pb2.CreateJobRequest, _context: Context
+        self, request: job_service_pb2.CreateJobRequest, context: Context
     ) -> job_service_pb2.CreateJobResponse:
         """Checks the spec and queues it; the same request_id answers with the same job."""
         if len(request.request_id) > REQUEST_ID_CHARACTERS:
@@ -80,7 +84,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         job = await self._queue.submitted(request.request_id, spec)
         if job is None:
             made = await self._admission.admit(spec, await self._world.devices(), request.request_id)
-            job = await self._queue.submit(made)
+            job = await self._queue.submit(replace(made, traceparent=traceparent(context)))
         return job_service_pb2.CreateJobResponse(job=await self._show(job))
 
     async def PlanJob(
@@ -154,10 +158,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         if not 0 < size <= LARGEST_PAGE:
             raise InvalidRequest(f"page_size is {size}; 1 to {LARGEST_PAGE}")
         chosen = Filter(
-            states=tuple(_state(number) for number in request.states),
+            states=tuple(read_state(number) for number in request.states),
             labels=dict(request.labels),
             project=request.project,
             external_id=request.external_id,
+            selector=selectors.parse(request.selector),
         )
         jobs, next_page_token = await self._queue.list(chosen, size, request.page_token)
         response = job_service_pb2.ListJobsResponse(next_page_token=next_page_token)
@@ -168,16 +173,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def UpdateJob(
         self, request: job_service_pb2.UpdateJobRequest, _context: Context
     ) -> job_service_pb2.UpdateJobResponse:
-        """Priority, labels, and the place before all others."""
-        paths = set(request.update_mask.paths)
-        if not paths or paths - {"priority", "labels", "front"}:
-            raise InvalidRequest(f"update_mask is {sorted(paths)}; it names one or more of priority, labels, front")
-        job = await self._queue.update(
-            request.job,
-            priority=request.priority if "priority" in paths else None,
-            labels=dict(request.labels) if "labels" in paths else None,
-            front=request.front if "front" in paths else None,
-        )
+        """Priority, the place before all others, labels and annotations."""
+        job = await self._queue.update(request.job, read_edit(request))
         return job_service_pb2.UpdateJobResponse(job=await self._show(job))
 
     async def CancelJob(
@@ -233,37 +230,25 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.WatchJobRequest, _context: Context
     ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
         """The job now, then after each change, until it has ended."""
-        job = await self._queue.find(request.job)
-        shown: tuple[Job, Progress] | None = None
-        with self._streams.one(), self._doorbells.bell(self._runs.get(job.id).path) as bell:
-            while True:
-                progress = await self._queue.progress(job)
-                if shown is None or _moved(shown, job, progress):
-                    yield job_service_pb2.WatchJobResponse(job=self._news(job, progress, first=shown is None))
-                    shown = job, progress
-                if job.state in TERMINAL:
-                    return
-                await bell.wait()
-                if (await self._queue.get(job.id)).revision == job.revision:
-                    await asyncio.sleep(WATCH_SECONDS)
-                job = await self._queue.get(job.id)
+        async for response in self._following.watch(request):
+            yield response
+
+    async def WaitJob(
+        self, request: job_changes_pb2.WaitJobRequest, _context: Context
+    ) -> job_changes_pb2.WaitJobResponse:
+        """The job once it is where somebody waits for it."""
+        return await self._following.wait(request)
+
+    async def WatchJobs(
+        self, request: job_changes_pb2.WatchJobsRequest, _context: Context
+    ) -> AsyncIterator[job_changes_pb2.WatchJobsResponse]:
+        """Every change of state of all jobs, from a cursor on."""
+        async for response in self._following.watch_all(request):
+            yield response
 
     async def _show(self, job: Job, *, full: bool = True) -> job_pb2.Job:
         progress = await self._queue.progress(job)
         return wire.job_to_proto(job, progress, str(self._runs.get(job.id).path), full=full)
-
-    def _news(self, job: Job, progress: Progress, *, first: bool) -> job_pb2.Job:
-        """Later messages leave out what does not change or only grows."""
-        if not first:
-            job = replace(job, spec=JobSpec())
-        message = wire.job_to_proto(job, progress, str(self._runs.get(job.id).path), full=first)
-        if not first:
-            message.ClearField("spec")
-        return message
-
-
-def _moved(shown: tuple[Job, Progress], job: Job, progress: Progress) -> bool:
-    return shown[0].revision != job.revision or shown[1] != progress
 
 
 def _fill_trial(response: job_service_pb2.PlanJobResponse, trial: Trial) -> None:
@@ -282,11 +267,3 @@ def _fill_times(
         response.forecast.CopyFrom(wire.to_proto(forecast, job_pb2.Forecast))
     if duration is not None:
         response.duration.CopyFrom(wire.to_proto(duration, job_pb2.Duration))
-
-
-def _state(number: int) -> JobState:
-    value = job_pb2.JobState.DESCRIPTOR.values_by_number.get(number)
-    try:
-        return JobState(value.name.removeprefix("JOB_STATE_").lower() if value else "")
-    except ValueError:
-        raise InvalidRequest(f"states has {number}, which is no job state this daemon knows") from None

@@ -13,6 +13,7 @@ from tests.support.parts import HALF_LIFE, PREPARED, FakeInventory, nothing_meas
 
 from ftd import caretaker
 from ftd.caretaker import Caretaker, kept_bytes
+from ftd.changes import Changes
 from ftd.job import Job
 from ftd.ledger import Ledger
 from ftd.moves import Ended, Placed
@@ -54,7 +55,7 @@ async def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(caretaker, "BETWEEN_SECONDS", 0.01)
     async with opened_database(tmp_path) as database, asyncio.TaskGroup() as group:
         ledger, runs = Ledger(database, HALF_LIFE), RunDirectories(tmp_path / "runs")
-        queue = Queue(Store(database), runs, ledger, 100, {})
+        queue = Queue(Store(database), runs, ledger, Changes(database, 1000), 100, {})
         attempts, inventory, quarantine = FakeAttempts(), FakeInventory((GPU,)), Quarantine(database)
         sharing = DevicePolicy(None, 1)
         world = World(queue, attempts, runs, inventory, quarantine, ledger, sharing, Policy(), nothing_measured)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from tests.support.parts import HALF_LIFE, PREPARED, FakeInventory, cpu, nothing_measured, opened_database, submit
 
+from ftd.changes import Changes
 from ftd.devices import DeviceError
 from ftd.dispatch import Dispatcher, is_news
 from ftd.draft import draft
@@ -64,7 +65,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     async with opened_database(tmp_path) as database, asyncio.TaskGroup() as group:
         ledger = Ledger(database, HALF_LIFE)
         runs = RunDirectories(tmp_path / "runs")
-        queue = Queue(Store(database), runs, ledger, 100, {}, clock)
+        queue = Queue(Store(database), runs, ledger, Changes(database, 1000), 100, {}, clock)
         attempts, inventory = FakeAttempts(), FakeInventory((cpu(),))
         policy = Policy(min_run_seconds=0.0)
         quarantine, sharing = Quarantine(database), DevicePolicy(None, 1)
@@ -79,7 +80,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
 async def queued(parts: Parts, reserve_bytes: int = 12, priority: int = 0) -> Job:
     job = await submit(parts.queue)
     estimate = MemoryEstimate((), reserve_bytes, reserve_bytes, "layer", 0.1, 128, "test")
-    await parts.queue.update(job.id, priority=priority)
+    await parts.queue.update(job.id, lambda job: replace(job, priority=priority))
     ready: Job = await parts.queue.apply(job.id, type(PREPARED)(PREPARED.report, "/prepared", estimate))
     return ready
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ async def test_changes_at_once_follow_each_other(queue: Queue) -> None:
         queue.apply(job.id, PREPARED),
         queue.pause(job.id, "client"),
         queue.resume(job.id, "client"),
-        queue.update(job.id, priority=5),
+        queue.update(job.id, lambda job: replace(job, priority=5)),
         queue.cancel(job.id, "client"),
         queue.cancel(job.id, "client"),
         return_exceptions=True,
@@ -157,10 +158,10 @@ async def test_a_job_is_named_by_id_prefix_or_name(queue: Queue) -> None:
 
 async def test_priority_and_labels_are_replaced_and_checked(queue: Queue) -> None:
     job = await submit(queue, JobSpec(labels={"a": "1"}))
-    changed = await queue.update(job.id, priority=-7, labels={"b": "2"})
+    changed = await queue.update(job.id, lambda job: replace(job, priority=-7, labels={"b": "2"}))
     assert (changed.priority, changed.labels, changed.spec.labels) == (-7, {"b": "2"}, {"a": "1"})
     with pytest.raises(InvalidSpec, match="priority"):
-        await queue.update(job.id, priority=1000)
+        await queue.update(job.id, lambda job: replace(job, priority=1000))
 
 
 async def test_a_deleted_job_is_gone_with_its_files(queue: Queue, tmp_path: Path) -> None:
