@@ -19,6 +19,7 @@ from ftctl.text import NOTHING
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from rich.console import Console
+    from rich.table import Table
 
 STATE_STYLES = {
     "preparing": "blue",
@@ -44,6 +45,7 @@ class Format(StrEnum):
     NAME = auto()
     JSONL = auto()
     CSV = auto()
+    CHART = auto()
 
 
 @cache
@@ -79,6 +81,11 @@ def one(message: Message, form: Format) -> None:
         line(json.dumps(as_dict(message), indent=2 if form is Format.JSON else None, ensure_ascii=False))
 
 
+def document(value: Any) -> None:
+    """Plain values as JSON."""
+    line(json.dumps(value, indent=2, ensure_ascii=False))
+
+
 def many(messages: Iterable[Message], form: Format) -> None:
     """Messages as a JSON array, as JSON lines or as a YAML list."""
     if form is Format.JSONL:
@@ -89,7 +96,7 @@ def many(messages: Iterable[Message], form: Format) -> None:
     if form is Format.YAML:
         yaml(values)
     else:
-        line(json.dumps(values, indent=2, ensure_ascii=False))
+        document(values)
 
 
 def csv(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -105,9 +112,14 @@ def csv(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Rows under headers, the columns in `right` aligned to the right. On a terminal a state has its colour."""
-    if not console().is_terminal:
+    if console().is_terminal:
+        console().print(drawn(headers, rows, right=right))
+    else:
         _plain(headers, rows, right)
-        return
+
+
+def drawn(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Table:
+    """The same table as a terminal shows it."""
     from rich.table import Table
     from rich.text import Text
 
@@ -117,7 +129,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
         shown.add_column(header, justify="right" if index in right else "left", no_wrap=not last, overflow="ellipsis")
     for row in rows:
         shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    console().print(shown)
+    return shown
 
 
 def noted(
@@ -188,8 +200,8 @@ def section(title: str) -> None:
 def option(*accepted: Format) -> Any:
     """The option -o of a command that has these formats."""
 
-    def check(form: Format) -> Format:
-        if form not in accepted:
+    def check(form: Format | None) -> Format | None:
+        if form is not None and form not in accepted:
             raise typer.BadParameter(f"{form}: accepted here: {', '.join(accepted)}")
         return form
 

@@ -24,7 +24,7 @@ from tests.unit.ftctl.conftest import same_as_golden
 from finetuned.v1 import event_pb2, job_pb2
 from ftclient import Job
 from ftclient.wire import read, read_event
-from ftctl.live import model, screen
+from ftctl.live import history, screen
 from ftctl.live import view as pipe
 from ftctl.live.chart import Curve, draw, frame_of, sparkline
 from ftctl.live.model import View
@@ -73,7 +73,7 @@ def test_events_are_folded() -> None:
 def test_a_loss_that_is_not_a_number_is_said_and_not_drawn() -> None:
     view = a_view(steps=5)
     take(view, step(6, math.nan))
-    assert view.diverged
+    assert view.history.broken == {"loss"}
     assert len(view.losses) == 5
     assert "not a number" in "\n".join(drawn(view, 80, 24))
 
@@ -84,6 +84,28 @@ def test_steps_that_are_done_again_are_drawn_once() -> None:
     take(view, step(7, 1.0))
     assert [number for number, _ in view.losses] == [1, 2, 3, 4, 5, 6, 7]
     assert view.evals == []
+
+
+def test_an_attempt_that_resumes_is_marked() -> None:
+    view = a_view()
+    take(view, event_pb2.TrainingEvent(attempt=2, started=event_pb2.AttemptStarted(first_step=20, total_steps=40)))
+    for number in range(21, 41):
+        take(view, step(number, 1.0))
+    picture = drawn(view, 80, 24)
+    assert "attempt 2" in picture[0]
+    (axis,) = (line for line in picture[1:] if "attempt 2" in line)
+    column = axis.index("attempt 2")
+    assert sum(line[column : column + 1] == "┊" for line in picture) >= 5
+    take(view, event_pb2.TrainingEvent(attempt=3, started=event_pb2.AttemptStarted(first_step=10, total_steps=40)))
+    assert [attempt for attempt, _ in view.history.restarts] == [3]
+
+
+def test_memory_of_a_cpu_is_not_compared_with_an_estimate_of_tensors() -> None:
+    view = a_view()
+    assert "1.4 GiB estimated" in "\n".join(drawn(view, 80, 24))
+    on_cpu = job(attempts=[job_pb2.Attempt(number=1, devices=["cpu"])])
+    view.take(read(Job, on_cpu))
+    assert "estimated" not in "\n".join(drawn(view, 120, 40))
 
 
 def test_evaluations_and_answers_are_told_in_a_line() -> None:
@@ -99,9 +121,9 @@ def test_evaluations_and_answers_are_told_in_a_line() -> None:
 
 def test_a_long_training_keeps_its_spikes_in_bounded_memory() -> None:
     view = View(read(Job, job()))
-    for number in range(1, 3 * model.POINTS):
+    for number in range(1, 3 * history.KEPT):
         take(view, step(number, 50.0 if number == 777 else 1.0))
-    assert len(view.losses) <= model.POINTS
+    assert len(view.losses) <= history.KEPT
     assert (777, 50.0) in view.losses
     assert [number for number, _ in view.losses] == sorted(number for number, _ in view.losses)
 

@@ -1,44 +1,51 @@
-"""The command `metrics`: what a job measured, as a table, as CSV or as its events. Ctrl-C leaves the job alone."""
+"""The command `metrics`: what a job measured, as charts, rows, CSV or events. Ctrl-C leaves the job alone."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftctl import output, session, text
+from ftclient.errors import FtError
+from ftctl import output, session
 from ftctl.commands.jobs import JobArgument
+from ftctl.live.chart import Axis
 from ftctl.output import Format
+from ftctl.show import metrics as show
 
 if TYPE_CHECKING:
     from ftclient import Event
+    from ftctl.live.history import History
+
+# Weight of the past in the smoothed curve, unless asked for.
+SMOOTHING = 0.8
+# Pictures a second of charts that go on.
+FRAMES = 4
 
 Names = Annotated[list[str] | None, typer.Option("-m", "--metric", help="Only these, e.g. -m loss,grad_norm.")]
-Row = dict[str, Any]
-
-COLUMNS = (
-    "step",
-    "epoch",
-    "loss",
-    "eval_loss",
-    "learning_rate",
-    "grad_norm",
-    "tokens",
-    "tokens_per_second",
-    "step_seconds",
-    "peak_memory_bytes",
-)
+Smooth = Annotated[
+    float | None, typer.Option(min=0, max=0.999, help="Of charts: weight of the past, 0 not at all.  [default: 0.8]")
+]
+LogY = Annotated[bool, typer.Option("--log-y", help="Of charts: a logarithmic axis.")]
+AxisOption = Annotated[Axis | None, typer.Option("--x", help="Of charts: from left to right.  [default: step]")]
 
 
 def metrics(
     job: JobArgument,
     follow: Annotated[bool, typer.Option("-f", "--follow", "--watch", help="Go on until the job's end.")] = False,
     metric: Names = None,
-    form: Annotated[Format, output.option(Format.TABLE, Format.CSV, Format.JSONL)] = Format.TABLE,
+    smooth: Smooth = None,
+    log_y: LogY = False,
+    x: AxisOption = None,
+    form: Annotated[Format | None, output.option(Format.CHART, Format.TABLE, Format.CSV, Format.JSONL)] = None,
 ) -> None:
-    """Print a job's metrics, a row an update; jsonl has every event."""
+    """Show a job's metrics: charts on a terminal, in a pipe a row an update; jsonl has every event."""
     asked = [name for given in metric or [] for name in given.split(",") if name]
+    form = form or (Format.CHART if output.console().is_terminal else Format.TABLE)
+    if form is not Format.CHART and (smooth is not None or log_y or x):
+        raise typer.BadParameter(f"--smooth, --log-y and --x are for charts, and this is -o {form}; use -o chart")
     with session.connect() as client:
         name = session.last(client, job)
         with session.detachable(name):
@@ -46,29 +53,15 @@ def metrics(
             if form is Format.JSONL:
                 _print_events(events)
             elif form is Format.CSV:
-                columns = ["step", *(m for m in asked if m != "step")] if asked else list(COLUMNS)
-                output.csv(columns, ([row.get(c) for c in columns] for row in _rows(events, asked)))
+                columns = show.columns(asked, show.COLUMNS)
+                output.csv(columns, ([row.get(c) for c in columns] for row in show.rows(events, asked)))
+            elif form is Format.CHART:
+                weight = SMOOTHING if smooth is None else smooth
+                _draw(events, show.Charts(asked, x or Axis.STEP, log_y, bool(weight)), weight, follow=follow)
             elif follow:
-                _print_rows(_rows(events, asked), asked)
+                show.lines(show.rows(events, asked), asked)
             else:
-                _print_table(list(_rows(events, asked)), asked)
-
-
-def _rows(events: Iterator[Event], asked: list[str]) -> Iterator[Row]:
-    """Updates and evaluations as rows; with `asked` only those that have one of them."""
-    from ftclient import EvaluationMetrics, StepMetrics
-
-    for event in events:
-        match event.kind:
-            case StepMetrics() as step:
-                row = {name: getattr(step, name) for name in COLUMNS if name != "eval_loss"}
-            case EvaluationMetrics() as evaluation:
-                row = {"step": evaluation.step, "epoch": evaluation.epoch, "eval_loss": evaluation.loss}
-            case _:
-                continue
-        row |= event.kind.extra
-        if not asked or any(row.get(name) is not None for name in asked):
-            yield row
+                show.table(list(show.rows(events, asked)), asked)
 
 
 def _print_events(events: Iterator[Event]) -> None:
@@ -79,27 +72,34 @@ def _print_events(events: Iterator[Event]) -> None:
         output.flush()
 
 
-def _print_table(rows: list[Row], asked: list[str]) -> None:
-    """All rows at once, in the columns that have something in them."""
-    extra = sorted({name for row in rows for name in row} - set(COLUMNS))
-    columns = ["step", *(m for m in asked if m != "step")] if asked else [*COLUMNS, *extra]
-    columns = [c for c in columns if asked or any(row.get(c) is not None for row in rows)] or ["step"]
-    cells = [[_cell(c, row.get(c)) for c in columns] for row in rows]
-    output.table([c.upper() for c in columns], cells, right=range(len(columns)))
+def _draw(events: Iterator[Event], charts: show.Charts, weight: float, *, follow: bool) -> None:
+    from ftctl.live.history import History
+
+    history = History(weight)
+    if follow and output.console().is_terminal:
+        _draw_live(events, charts, history)
+        return
+    for event in events:
+        history.take(event)
+    unknown = [name for name in charts.asked if name not in history.raw]
+    if history.raw and unknown:
+        raise FtError(f"there is no metric {unknown[0]!r}", advice=f"the job has {', '.join(history.raw)}")
+    console = output.console()
+    console.print(charts.draw(history, console.width, console.height))
 
 
-def _print_rows(rows: Iterator[Row], asked: list[str]) -> None:
-    """Row by row while they come: columns of a fixed width."""
-    columns = ["step", *(m for m in asked if m != "step")] if asked else list(COLUMNS[:8])
-    output.line("  ".join(c.upper().rjust(max(9, len(c))) for c in columns))
-    for row in rows:
-        output.line("  ".join(_cell(c, row.get(c)).rjust(max(9, len(c))) for c in columns))
-        output.flush()
+def _draw_live(events: Iterator[Event], charts: show.Charts, history: History) -> None:
+    """Drawn again by a thread of its own: a job that says nothing for a while may be looked at in a new size."""
+    from rich.console import RenderableType
+    from rich.live import Live
 
+    console, lock = output.console(), threading.Lock()
 
-def _cell(column: str, value: Any) -> str:
-    if value is None:
-        return text.NOTHING
-    if column.endswith("_bytes"):
-        return text.size(value)
-    return str(value) if isinstance(value, int) else text.number(value)
+    def picture() -> RenderableType:
+        with lock:
+            return charts.draw(history, console.width, console.height)
+
+    with Live(console=console, get_renderable=picture, refresh_per_second=FRAMES, vertical_overflow="crop"):
+        for event in events:
+            with lock:
+                history.take(event)

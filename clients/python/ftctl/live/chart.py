@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum, auto
 from itertools import pairwise
 
 # Bits of a braille character by [row][column]; U+2800 is the empty one.
@@ -13,13 +14,25 @@ _BARS = "▁▂▃▄▅▆▇█"
 Point = tuple[float, float]
 
 
+class Axis(StrEnum):
+    """What a curve goes along from left to right: updates, seconds since the first sample, or tokens."""
+
+    STEP = auto()
+    TIME = auto()
+    TOKENS = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points in the order of x, joined by lines unless `dots`. Where curves meet, the later one's style wins."""
+    """Points in the order of x, joined by lines unless `dots`. Where curves meet, the later one's style wins.
+
+    A `letter` stands at its end where a plot has several.
+    """
 
     points: Sequence[Point]
     style: str
     dots: bool = False
+    letter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,14 @@ class Frame:
     right: float
     low: float
     high: float
+
+    def column(self, x: float, width: int) -> int:
+        """Which of `width` columns an x is in."""
+        return round((x - self.left) / (self.right - self.left) * (width - 1))
+
+    def row(self, y: float, height: int) -> int:
+        """Which of `height` rows a y is in, 0 at the top."""
+        return round((self.high - y) / (self.high - self.low) * (height - 1))
 
 
 def frame_of(curves: Sequence[Curve]) -> Frame:
@@ -77,13 +98,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 def _dots(curve: Curve, frame: Frame, width: int, height: int) -> Iterator[tuple[int, int]]:
     """The dots of a curve as (column, row), row 0 at the top."""
-    places = [
-        (
-            round((x - frame.left) / (frame.right - frame.left) * (width - 1)),
-            round((frame.high - y) / (frame.high - frame.low) * (height - 1)),
-        )
-        for x, y in curve.points
-    ]
+    places = [(frame.column(x, width), frame.row(y, height)) for x, y in curve.points]
     if curve.dots:
         for column, row in places:
             yield from ((c, row) for c in (column, column + 1) if c < width)

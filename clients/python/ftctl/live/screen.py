@@ -14,12 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ftctl import text
-from ftctl.live.chart import Curve, draw, frame_of, sparkline
+from ftctl.live.chart import Curve, sparkline
 from ftctl.live.model import View
+from ftctl.live.plot import Plot
 from ftctl.output import STATE_STYLES
+from ftctl.show import attempts
 
 RAW, SMOOTH, EVAL = "cyan dim", "bright_cyan", "bright_yellow"
 LABEL = "dim"
+# Columns from which on there is room for what is good to know.
+WIDE = 80
 
 
 class Size(NamedTuple):
@@ -68,12 +72,12 @@ def _summary_rows(view: View, width: int) -> Sequence[tuple[str, RenderableType]
         rows.append(("failure", Text(f"{job.failure.failure_class}: {job.failure.message}", style="red")))
         rows.append(("advice", Text(job.failure.advice)))
         rows.extend(("log" if not index else "", Text(line, style="dim")) for index, line in enumerate(_tail(view, 6)))
-    if view.losses:
-        curve = Text(sparkline([loss for _, loss in view.losses], min(32, width - 50)), style=SMOOTH)
-        ends = f"{text.number(view.losses[0][1])} → {text.number(view.losses[-1][1])}  "
+    if losses := view.losses:
+        curve = Text(sparkline([loss for _, loss in losses], min(32, width - 50)), style=SMOOTH)
+        ends = f"{text.number(losses[0][1])} → {text.number(losses[-1][1])}  "
         rows.append(("loss", Text(ends).append(curve)))
-    if view.evals:
-        rows.append(("eval loss", Text(text.number(min(loss for _, loss in view.evals)), style=EVAL)))
+    if evals := view.evals:
+        rows.append(("eval loss", Text(text.number(min(loss for _, loss in evals)), style=EVAL)))
     if view.step:
         parts = [
             f"{view.done} steps",
@@ -151,68 +155,62 @@ def _facts(view: View, width: int, now: datetime) -> RenderableType:
 
 
 def _memory(view: View, width: int) -> Text:
-    """Peak memory against what was reserved for it."""
-    reserved = view.job.estimate.reserve_bytes if view.job.estimate else 0
-    if not reserved:
-        return Text.assemble(
-            ("memory ", LABEL), (text.size(view.peak_bytes) if view.peak_bytes else text.NOTHING, "bold")
-        )
+    """Peak memory against what was reserved for it, and at last what was estimated."""
+    estimate, measured = view.job.estimate, text.size(view.peak_bytes) if view.peak_bytes else text.NOTHING
+    if not (estimate and estimate.reserve_bytes):
+        return Text.assemble(("memory ", LABEL), (measured, "bold"))
+    reserved = estimate.reserve_bytes
+    words = f" of {text.size(reserved)} reserved"
+    # What a process on a CPU takes cannot be compared with an estimate of tensors.
+    if estimate.peak_bytes and width >= WIDE and not attempts.on_cpu(view.job):
+        words += f", {text.size(estimate.peak_bytes)} estimated"
     share = min(1.0, view.peak_bytes / reserved)
-    cells = max(6, min(24, width - 56))
+    cells = max(6, min(24, width - 36 - len(words)))
     full = round(share * cells)
     style = "green" if share < 0.8 else "yellow" if share < 1 else "red"
-    return Text.assemble(
-        ("memory ", LABEL),
-        ("━" * full, style),
-        ("━" * (cells - full), LABEL),
-        (f" {text.size(view.peak_bytes)}", "bold"),
-        (f" of {text.size(reserved)} reserved", LABEL),
-    )
+    bar = (("━" * full, style), ("━" * (cells - full), LABEL))
+    return Text.assemble(("memory ", LABEL), *bar, (f" {measured}", "bold"), (words, LABEL))
 
 
 def _chart(view: View, width: int, rows: int) -> RenderableType:
     """The loss over the steps: each update, smoothed, and the evaluations."""
     title = Text("loss", style="bold")
-    if view.losses:
-        title.append(f" {text.number(view.smooth[-1][1])}", style=SMOOTH)
-    if view.evals:
-        title.append("  eval", style="bold").append(f" {text.number(view.evals[-1][1])}", style=EVAL)
-    if view.diverged:
+    losses, evals, smooth = view.losses, view.evals, view.history.points("loss", smooth=True)
+    if smooth:
+        title.append(f" {text.number(smooth[-1][1])}", style=SMOOTH)
+    if evals:
+        title.append("  eval", style="bold").append(f" {text.number(evals[-1][1])}", style=EVAL)
+    if "loss" in view.history.broken:
         title.append("  not a number", style="bold red")
     inner = rows - 1
-    if not view.losses:
+    if not losses:
         waits = view.job.reason.message if view.job.reason and view.job.state == "queued" else "no update yet"
         body: RenderableType = Group(*[Text()] * (inner // 2), Text(waits, style=LABEL, justify="center"))
     else:
-        body = _curves(view, width - 4, inner)
-    return Panel(body, title=title, title_align="left", box=ROUNDED, border_style=LABEL, width=width, height=rows + 2)
-
-
-def _curves(view: View, width: int, rows: int) -> RenderableType:
-    curves = [Curve(view.losses, RAW), Curve(view.smooth, SMOOTH)]
-    if view.evals:
-        curves.append(Curve(view.evals, EVAL, dots=True))
-    frame = frame_of(curves)
-    labels = [text.number(frame.high - (frame.high - frame.low) * row / max(1, rows - 1)) for row in range(rows)]
-    gutter = max(len(label) for label in labels)
-    shown = Text(no_wrap=True)
-    for index, cells in enumerate(draw(curves, frame, max(8, width - gutter - 2), rows)):
-        labelled = index in (0, rows // 2, rows - 1)
-        shown.append(f"{labels[index] if labelled else '':>{gutter}} ", style=LABEL)
-        shown.append("┤" if labelled else "│", style=LABEL)
-        for cell in cells:
-            shown.append(cell.text, style=cell.style)
-        shown.append("\n")
-    first, last = f"{frame.left:.0f}", f"step {frame.right:.0f}"
-    space = max(1, width - gutter - 2 - len(first) - len(last))
-    shown.append(f"{'':>{gutter}} └{first}{' ' * space}{last}", style=LABEL)
-    return shown
+        curves = [Curve(losses, RAW), Curve(smooth, SMOOTH), Curve(evals, EVAL, dots=True)]
+        marks = [(place.step, f"attempt {attempt}") for attempt, place in view.history.restarts]
+        body = Plot(curves, marks=marks).draw(width - 4, inner)
+    saved = Text(f"saved {view.checkpoint}") if view.checkpoint else None
+    return _panel(body, title, width, rows, saved)
 
 
 def _log(view: View, width: int, rows: int) -> RenderableType:
     body = Text("\n".join(_tail(view, rows)), style="dim", no_wrap=True, overflow="ellipsis")
-    title = Text("log", style="bold")
-    return Panel(body, title=title, title_align="left", box=ROUNDED, border_style=LABEL, width=width, height=rows + 2)
+    return _panel(body, Text("log", style="bold"), width, rows)
+
+
+def _panel(body: RenderableType, title: Text, width: int, rows: int, below: Text | None = None) -> Panel:
+    return Panel(
+        body,
+        title=title,
+        title_align="left",
+        subtitle=below,
+        subtitle_align="right",
+        box=ROUNDED,
+        border_style=LABEL,
+        width=width,
+        height=rows + 2,
+    )
 
 
 def _tail(view: View, rows: int) -> list[str]:
