@@ -18,7 +18,7 @@ from typing import Any
 from finetuned.v1.job_pb2 import JobSpec
 from finetuned.v1.training_pb2 import TrainingSpec
 from ftclient.errors import Problem, SpecFileError
-from ftclient.fields import Filler, absolute, is_path, line_of, paths
+from ftclient.fields import Filler, absolute, is_path, line_of, paths, plain
 
 _JOB_FIELDS = {name for name in JobSpec.DESCRIPTOR.fields_by_name if name != "training"}
 _KNOWN = (
@@ -68,6 +68,13 @@ def from_mapping(values: Mapping[str, Any]) -> JobSpec:
     if found.problems:
         raise SpecFileError(found.source, found.problems)
     return found.spec
+
+
+def values_of(spec: JobSpec) -> dict[str, Any]:
+    """The fields of a spec file, from which `from_mapping` makes the same spec again."""
+    values = plain(spec)
+    training = values.pop("training", {})
+    return {**values, **training}
 
 
 def read(text: str, overrides: Iterable[str] = (), *, source: str = "the spec", base: Path | None = None) -> SpecFile:

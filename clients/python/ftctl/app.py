@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from ftclient.errors import FtError
 from ftctl import exits, session
-from ftctl.commands import data, host, import_, jobs, metrics, spec, streams
+from ftctl.commands import data, host, import_, jobs, metrics, reference, spec, streams
 
 
 class Commands(TyperGroup):
@@ -61,6 +61,9 @@ def _options(
 app.command()(spec.submit)
 app.command()(spec.validate)
 app.command()(spec.plan)
+app.command()(spec.clone)
+app.command()(reference.init)
+app.command()(reference.schema)
 app.add_typer(data.app, name="data")
 app.command("import")(import_.import_)
 app.command()(jobs.get)

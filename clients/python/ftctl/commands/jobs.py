@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ftclient.errors import NotFound, Unavailable
 from ftctl import output, session
+from ftctl.live import listing
 from ftctl.output import Format
 from ftctl.show import explain as show_explain
 from ftctl.show import jobs as show
+from ftctl.show import schema as show_schema
 
 if TYPE_CHECKING:
     from ftclient import Client, Job
@@ -27,6 +31,7 @@ def get(
     state: Annotated[list[str] | None, typer.Option(help="Only in this state, e.g. running; may be repeated.")] = None,
     project: Annotated[str, typer.Option(help="Only of this project.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many jobs.")] = 50,
+    watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on with every change; json is a line each.")] = False,
     quiet: Quiet = False,
     form: Annotated[
         Format,
@@ -35,34 +40,59 @@ def get(
 ) -> None:
     """List jobs, newest first, or show one."""
     names = what or ["jobs"]
+    names = names[1:] if names[0] in ("job", "jobs") else names
+    form = Format.NAME if quiet else form
     with session.connect() as client:
-        if names == ["jobs"]:
-            listed = client.list(states=_states(state or []), labels=_labels(label or []), project=project)
-            _print(islice(listed, limit), Format.NAME if quiet else form)
+        fetch: Callable[[], Iterator[Job]] = partial(
+            client.list, states=_states(state or []), labels=_labels(label or []), project=project
+        )
+        if names:
+            fetch = partial(map, client.get, [session.last(client, name) for name in names])
+        if watch:
+            listing.follow(lambda: list(islice(fetch(), limit)), form, to_end=bool(names))
             return
-        if names[0] in ("job", "jobs") and len(names) > 1:
-            names = names[1:]
-        found = [client.get(session.last(client, name)) for name in names]
-    if len(found) == 1 and form in (Format.JSON, Format.YAML) and not quiet:
+        found = list(islice(fetch(), limit + 1))
+    if len(names) == 1 and form in (Format.JSON, Format.YAML):
         output.one(found[0].proto, form)
-    else:
-        _print(iter(found), Format.NAME if quiet else form)
+        return
+    _print(found[:limit], form)
+    if len(found) > limit:
+        session.note(f"there are more than {limit}; --limit shows more")
 
 
-def describe(job: JobArgument) -> None:
-    """Show all that is known of a job, from its history to its spec."""
+def describe(
+    job: JobArgument, form: Annotated[Format, output.option(Format.TABLE, Format.YAML)] = Format.TABLE
+) -> None:
+    """Show all that is known of a job, from its history to its spec.
+
+    With -o yaml its spec alone, as it was submitted: a file to submit again, here or elsewhere.
+    """
     with session.connect() as client:
         found = client.get(session.last(client, job))
-        show.job(found, client.artifacts(found))
+        if form is Format.YAML:
+            from ftclient.specfile import values_of
+
+            output.yaml(values_of(found.proto.spec))
+        else:
+            show.job(found, client.artifacts(found))
 
 
 def explain(
-    job: JobArgument,
+    what: Annotated[
+        str | None, typer.Argument(metavar="[JOB | FIELD]", help="A job, or a field of a spec, e.g. lora.rank.")
+    ] = None,
     form: Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML)] = Format.TABLE,
 ) -> None:
-    """Show why a job is where it is, and when it will start."""
-    with session.connect() as client:
-        found = client.explain(session.last(client, job))
+    """Show why a job is where it is, and when it will start; or what the fields of a spec mean."""
+    if what is None:
+        show_schema.top()
+        return
+    try:
+        with session.connect() as client:
+            found = client.explain(session.last(client, what))
+    except (NotFound, Unavailable) as error:
+        show_schema.instead(what, error)
+        return
     if form is Format.TABLE:
         show_explain.explanation(found)
     else:
@@ -164,14 +194,14 @@ def _each(jobs: list[str], change: Callable[[Client, str], Job], *, quiet: bool)
             output.line(changed.id if quiet else f"{changed.id}  {changed.name}  {changed.state}")
 
 
-def _print(jobs: Iterator[Job], form: Format) -> None:
+def _print(jobs: Sequence[Job], form: Format) -> None:
     if form is Format.NAME:
         for job in jobs:
             output.line(job.id)
     elif form in (Format.JSON, Format.YAML, Format.JSONL):
         output.many((job.proto for job in jobs), form)
     else:
-        show.jobs(list(jobs), form)
+        show.jobs(jobs, form)
 
 
 def _states(given: list[str]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Commands about a spec file: submit, validate, plan. Problems of the file and of the daemon are shown together."""
+"""Commands about a spec: submit, clone, validate, plan. Problems of the file and of the daemon are shown together."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ftclient import units
 from ftclient.errors import FtError, InvalidSpec, Problem, SpecFileError, Unavailable
 from ftctl import exits, output, session
 from ftctl.commands import streams
+from ftctl.commands.jobs import JobArgument
 from ftctl.output import Format
 from ftctl.show import plan as show
 from ftctl.show.devices import label as device_label
@@ -30,18 +31,28 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="e.g. schedule.max_steps=20; may be repeated."),
 ]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="The job's name.")]
+Labels = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label; may be repeated.")]
+RequestId = Annotated[str | None, typer.Option(metavar="ID", help="The same id makes the same job, once.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end; exit code as of `ftctl wait`.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Watch it live; exit code as of `ftctl wait`.")]
+Hold = Annotated[bool, typer.Option("--hold", help="Do not start it until `ftctl release`.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the job's id only.")]
+Form = Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML, Format.NAME)]
+# Of one job alone: a time to come may be past when it is submitted again, and its caller knows it by its id.
+_ONCE = ("not_before", "deadline", "external_id")
 
 
 def submit(
     file: File,
     overrides: Overrides = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="The job's name.")] = None,
-    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label; may be repeated.")] = None,
-    request_id: Annotated[str | None, typer.Option(metavar="ID", help="The same id makes the same job, once.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit code as of `ftctl wait`.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Watch it live; exit code as of `ftctl wait`.")] = False,
+    name: Name = None,
+    label: Labels = None,
+    request_id: RequestId = None,
+    wait: Wait = False,
+    follow: Follow = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask the daemon what it would do; make no job.")] = False,
-    hold: Annotated[bool, typer.Option("--hold", help="Do not start it until `ftctl release`.")] = False,
+    hold: Hold = False,
     priority: Annotated[int | None, typer.Option(metavar="N", min=-100, max=100, help="Higher starts first.")] = None,
     after: Annotated[
         list[str] | None,
@@ -49,8 +60,8 @@ def submit(
     ] = None,
     not_before: Annotated[str | None, typer.Option(metavar="TIME", help="Do not start before, e.g. 'in 2h'.")] = None,
     deadline: Annotated[str | None, typer.Option(metavar="TIME", help="Stop it then if it has not ended.")] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the job's id only.")] = False,
-    form: Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML, Format.NAME)] = Format.TABLE,
+    quiet: Quiet = False,
+    form: Form = Format.TABLE,
 ) -> None:
     """Queue a job."""
     found = read(file, overrides)
@@ -60,21 +71,49 @@ def submit(
         _plan(found, form)
         return
     with session.connect() as client:
-        if found.problems:
-            give_up(found, ask(client, found))
-        _name_last(client, found.spec)
-        try:
-            job = client.submit(found.spec, request_id=request_id)
-        except InvalidSpec as error:
-            give_up(found, error.violations, client.plan(found.spec).fixes)
-        _say(job, Format.NAME if quiet else form)
-        if follow:
-            streams.watch(job.id, exit_status=True)
-        elif wait:
-            with session.detachable(job.id):
-                client.wait(job)
-        elif not quiet and form is Format.TABLE:
-            session.note_field("next:", f"ftctl watch {job.id}")
+        queue(client, found, request_id, wait=wait, follow=follow, form=Format.NAME if quiet else form)
+
+
+def clone(
+    job: JobArgument,
+    overrides: Overrides = None,
+    name: Name = None,
+    label: Labels = None,
+    request_id: RequestId = None,
+    wait: Wait = False,
+    follow: Follow = False,
+    hold: Hold = False,
+    quiet: Quiet = False,
+    form: Form = Format.TABLE,
+) -> None:
+    """Queue a job's spec again, changed by --set.
+
+    Its start time, deadline and external id are of that one job: they are not taken over.
+    """
+    with session.connect() as client:
+        original = client.get(session.last(client, job))
+        found = read_again(original, overrides)
+        _describe(found.spec, name, label or [], None, hold=hold)
+        queue(client, found, request_id, wait=wait, follow=follow, form=Format.NAME if quiet else form)
+
+
+def queue(client: Client, found: SpecFile, request_id: str | None, *, wait: bool, follow: bool, form: Format) -> None:
+    """Submits a spec, says so in the given form, and with `wait` or `follow` stays until the job has ended."""
+    if found.problems:
+        give_up(found, ask(client, found))
+    _name_last(client, found.spec)
+    try:
+        job = client.submit(found.spec, request_id=request_id)
+    except InvalidSpec as error:
+        give_up(found, error.violations, client.plan(found.spec).fixes)
+    _say(job, form)
+    if follow:
+        streams.watch(job.id, exit_status=True)
+    elif wait:
+        with session.detachable(job.id):
+            client.wait(job)
+    elif form is Format.TABLE:
+        session.note_field("next:", f"ftctl watch {job.id}")
 
 
 def validate(file: File, overrides: Overrides = None) -> None:
@@ -128,8 +167,6 @@ def _say(job: Job, form: Format) -> None:
 
 def read(file: str, overrides: Sequence[str] | None) -> SpecFile:
     """The file as far as it can be read. Exits if there is nothing that could be sent."""
-    from ftclient import specfile
-
     source, base = ("<stdin>", Path.cwd()) if file == "-" else (file, Path(file).parent)
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text()
@@ -138,6 +175,24 @@ def read(file: str, overrides: Sequence[str] | None) -> SpecFile:
         raise FtError(
             f"cannot read {file}", why=str(reason), advice="give a YAML file with -f, or pipe one to -f -"
         ) from error
+    return _parse(text, overrides, source, base)
+
+
+def read_again(job: Job, overrides: Sequence[str] | None) -> SpecFile:
+    """The spec that a job was submitted with, changed by `overrides`."""
+    from io import StringIO
+
+    from ftclient.specfile import values_of
+
+    values = {key: value for key, value in values_of(job.proto.spec).items() if key not in _ONCE}
+    written = StringIO()
+    output.yaml(values, written)
+    return _parse(written.getvalue(), overrides, f"<spec of {job.id}>", Path.cwd())
+
+
+def _parse(text: str, overrides: Sequence[str] | None, source: str, base: Path) -> SpecFile:
+    from ftclient import specfile
+
     try:
         return specfile.read(text, overrides or (), source=source, base=base)
     except SpecFileError as error:
@@ -222,6 +277,5 @@ def _print_problems(source: str, problems: Sequence[Problem]) -> None:
         place = f"{source}:{problem.line}: " if problem.line else f"{source}: "
         field = typer.style(problem.field, bold=True) + ": " if problem.field else ""
         typer.echo(f"  {place}{field}{problem.description}", err=True)
-    session.note_field(
-        "next:", f"correct {'it' if count == 1 else 'them'}, then check with `ftctl validate -f {source}`"
-    )
+    check = "try again" if source.startswith("<") else f"check with `ftctl validate -f {source}`"
+    session.note_field("next:", f"correct {'it' if count == 1 else 'them'}, then {check}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +16,7 @@ from ftctl import exits, output, session, text
 from ftctl.commands.jobs import JobArgument, JobsArgument
 
 if TYPE_CHECKING:
-    from ftclient import Client, Job
+    from ftclient import Client, Job, LogLine
 
 
 def watch(
@@ -42,18 +44,43 @@ def logs(
     tail: Annotated[int, typer.Option(min=0, help="Only the last so many lines of what is there; 0: all.")] = 0,
     attempt: Annotated[int | None, typer.Option(min=0, help="Only of this attempt; 0 is the preparation.")] = None,
     rank: Annotated[int | None, typer.Option(help="Only of this process; -1 is the keeper.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="DURATION", help="Only what is no older, e.g. 10m.")] = None,
+    grep: Annotated[str | None, typer.Option(metavar="PATTERN", help="Only lines that this is found in.")] = None,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Begin each line with its time.")] = False,
 ) -> None:
-    """Print what a job's processes printed."""
+    """Print what a job's processes printed.
+
+    --tail counts all lines, then the others choose among them. PATTERN is a regular expression.
+    """
+    wanted = _chosen(attempt, rank, since, grep)
     with session.connect() as client:
         name = session.last(client, job)
         with session.detachable(name):
-            for found in client.logs(name, tail=tail, follow=follow):
-                if attempt not in (None, found.attempt) or rank not in (None, found.rank):
-                    continue
+            for found in filter(wanted, client.logs(name, tail=tail, follow=follow)):
                 output.line(f"{text.clock(found.time)}  {found.text}" if timestamps else found.text)
                 if follow:
                     output.flush()
+
+
+def _chosen(attempt: int | None, rank: int | None, since: str | None, grep: str | None) -> Callable[[LogLine], bool]:
+    """Whether a line is wanted, by all that is not None."""
+    try:
+        oldest = None if since is None else datetime.now(UTC) - timedelta(seconds=units.seconds(since))
+        pattern = re.compile(grep or "")
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(f"--since: {error}") from error
+    except re.error as error:
+        raise typer.BadParameter(f"--grep {grep}: {error}; expected a regular expression") from error
+
+    def wanted(line: LogLine) -> bool:
+        return (
+            attempt in (None, line.attempt)
+            and rank in (None, line.rank)
+            and (oldest is None or line.time >= oldest)
+            and bool(pattern.search(line.text))
+        )
+
+    return wanted
 
 
 def wait(

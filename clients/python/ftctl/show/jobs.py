@@ -18,21 +18,28 @@ if TYPE_CHECKING:
 
 # So much of a digest as tells it from the others.
 _DIGEST = 12
-_CSV = ("id", "name", "project", "state", "phase", "step", "total_steps", "loss", "priority", "create_time")
+RIGHT = (4, 5, 6)
+CSV = ("id", "name", "project", "state", "phase", "step", "total_steps", "loss", "priority", "create_time")
 
 
 def jobs(found: Sequence[Job], form: Format) -> None:
     """A table of jobs; wide adds where and why, CSV has plain numbers."""
     if form is Format.CSV:
-        output.csv(_CSV, (_csv_row(job) for job in found))
-        return
+        output.csv(CSV, map(csv_row, found))
+    else:
+        headers, rows = columns(found, form)
+        output.table(headers, rows, right=RIGHT)
+
+
+def columns(found: Sequence[Job], form: Format) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells of the table; those in the columns RIGHT are numbers."""
     now = datetime.now(UTC)
     headers = ["ID", "NAME", "STATE", "PROGRESS", "LOSS", "ETA", "AGE"]
     rows = [_row(job, now) for job in found]
     if form is Format.WIDE:
         headers += ["PROJECT", "PRIORITY", "LABELS", "REASON"]
         rows = [[*row, *_wide(job)] for row, job in zip(rows, found, strict=True)]
-    output.table(headers, rows, right=(4, 5, 6))
+    return headers, rows
 
 
 def job(found: Job, artifacts: Sequence[Artifact]) -> None:
@@ -171,7 +178,8 @@ def _wide(job: Job) -> list[str]:
     return [job.project, str(job.priority), labels or NOTHING, job.reason.message if job.reason else NOTHING]
 
 
-def _csv_row(job: Job) -> list[object]:
+def csv_row(job: Job) -> list[object]:
+    """The cells of CSV."""
     progress = job.progress
     known = (progress.phase, progress.step, progress.total_steps, progress.loss) if progress else (None,) * 4
     return [job.id, job.name, job.project, job.state, *known, job.priority, job.create_time.isoformat()]
