@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from ftd import adapters_told, records
+from ftd.inference import Export, Inference
 from ftd.measured import Measurement, Subject
 from ftd.methods import Adalora, Freeze, Full, Lora, Method, Qlora, QuantType, Vera
 from ftd.online import Distill, Grpo, Online, Ppo, Rewarded, Rloo
 from ftd.origins import lora_of
 from ftd.records import MemoryEstimate, MemoryTerm
-from ftd.spec import Cadence, DeviceKind, Dtype, GgufType, Optimizer, Output, Sharding, TrainingSpec, choice_name
+from ftd.spec import Cadence, DeviceKind, Dtype, GgufType, Optimizer, Sharding, TrainingSpec, choice_name
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Stage
 from ftsched import estimate as arithmetic
 from ftsched import learned, workload
@@ -69,7 +70,7 @@ def estimate(
     return replace(
         _told(found, sequence_length),
         host_bytes=_HOST_BYTES * work.gpus + made + loaded if work.device == "gpu" else 0,
-        disk_bytes=disk_bytes(work, shape, _kept(training), _exported(training.output)),
+        disk_bytes=disk_bytes(work, shape, _kept(training), _exported(training)),
         token_operations=token_operations(work, shape),
     )
 
@@ -186,6 +187,8 @@ def _told(found: arithmetic.Estimate, sequence_length: int) -> MemoryEstimate:
 def workload_of(training: TrainingSpec, sequence: int, beside: int = 0) -> workload.Workload:
     """What a resolved training does with rows of at most `sequence` tokens, beside models with so many parameters."""
     batch, resources, stage = training.batch, training.resources, training.stage
+    if isinstance(stage, Inference):
+        return _use(training, stage, sequence)
     gpus = resources.gpus or 1
     micro_batch = batch.micro_batch or 1
     adapter, quantised = _adapter(training.method), training.method if isinstance(training.method, Qlora) else None
@@ -233,8 +236,31 @@ def workload_of(training: TrainingSpec, sequence: int, beside: int = 0) -> workl
         reference_adapter=_copies_adapter(stage, training.method),
         other_models_bytes=0 if _is_reference(stage, training.method) else beside * weight_bytes,
         answer_tokens=(evaluated.max_new_tokens or 0) if evaluated else 0,
-        exported_weight_bytes=_exported_weight_bytes(training, quantised is not None),
+        exported_weight_bytes=_exported_weight_bytes(training, quantised=quantised is not None),
         trained_layers=abs(training.method.trainable_layers or 0) if isinstance(training.method, Freeze) else 0,
+    )
+
+
+def _use(training: TrainingSpec, stage: Inference, sequence: int) -> workload.Workload:
+    """What a stage does that trains nothing: a forward pass, answers, or a copy of the model."""
+    answers = training.evaluation.generation
+    return workload.Workload(
+        stage=choice_name(stage),  # type: ignore[arg-type]
+        method="none",
+        device="gpu" if training.resources.device is DeviceKind.GPU else "cpu",
+        gpus=1,
+        weight_bytes=_BYTES[training.model.dtype or Dtype.FP32],
+        autocast=training.compute.precision in (Dtype.BF16, Dtype.FP16),
+        micro_batch=1,
+        sequence=sequence,
+        accumulates=False,
+        recompute=False,
+        optimizer="",
+        attention=str(training.model.attention),
+        padding_free=bool(training.compute.padding_free),
+        eval_micro_batch=0 if isinstance(stage, Export) else training.evaluation.micro_batch or 1,
+        answer_tokens=(answers.max_new_tokens or 0) if answers else 0,
+        exported_weight_bytes=_exported_weight_bytes(training, quantised=False),
     )
 
 
@@ -250,13 +276,15 @@ def _kept(training: TrainingSpec) -> int:
     return (training.checkpoints.keep or 1) + bool(training.checkpoints.keep_best)
 
 
-def _exported(output: Output) -> float:
+def _exported(training: TrainingSpec) -> float:
     """Bytes that are written of each parameter beside what was trained."""
-    merged = _BYTES[output.dtype] if output.merge and output.dtype else 0
+    output = training.output
+    whole = output.merge or isinstance(training.stage, Export)
+    merged = _BYTES[output.dtype] if whole and output.dtype else 0
     return merged + sum(_GGUF_BYTES[each] for each in output.gguf)
 
 
-def _exported_weight_bytes(training: TrainingSpec, quantised: bool) -> int:
+def _exported_weight_bytes(training: TrainingSpec, *, quantised: bool) -> int:
     """Of a weight in the copy that is made of the whole model: where it is dequantised, or in another format."""
     wanted = training.output.dtype
     return _BYTES[wanted] if wanted is not None and (quantised or wanted is not training.model.dtype) else 0

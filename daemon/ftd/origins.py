@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftd.errors import Violation
+from ftd.inference import Chat, Evaluate, Export
 from ftd.job import Job
 from ftd.methods import Freeze, Full, Lora, Method, PrefixTuning, PromptTuning, PTuning, Qlora
 from ftd.moves import TERMINAL
@@ -38,6 +39,8 @@ class Kind(StrEnum):
     MODEL = "model"
     ADAPTER = "adapter"
     REWARD_MODEL = "reward model"
+    # Of what trains nothing, and writes no model.
+    REPORT = "report"
 
 
 # They put tokens or keys before a row, and have no weights that could be added to the model's.
@@ -93,12 +96,15 @@ def output_kind(training: TrainingSpec) -> Kind:
     """What a training leaves."""
     if isinstance(training.stage, Reward):
         return Kind.REWARD_MODEL
+    if isinstance(training.stage, Evaluate | Chat):
+        return Kind.REPORT
     return Kind.MODEL if is_whole(training) else Kind.ADAPTER
 
 
 def is_whole(training: TrainingSpec) -> bool:
     """Whether what a training leaves needs no base model."""
-    return isinstance(training.method, Full | Freeze) or bool(training.output.merge)
+    whole = isinstance(training.method, Full | Freeze) or isinstance(training.stage, Export)
+    return whole or bool(training.output.merge)
 
 
 def misfit(training: TrainingSpec, field: str, origin: Origin) -> str:

@@ -6,6 +6,7 @@ off: of a model whose arithmetic nobody knows, and of which no run of this shape
 
 from __future__ import annotations
 
+from ftd.inference import Inference
 from ftd.job import Job
 from ftd.records import Outcome
 from ftd.spec import DeviceKind, Probe
@@ -17,7 +18,7 @@ WIDE = 0.2
 def wanted(job: Job) -> bool:
     """Whether the job's next attempt is to be a trial."""
     choice = job.spec.probe or Probe.AUTO
-    if choice is Probe.NEVER or _has_run(job):
+    if choice is Probe.NEVER or isinstance(job.resolved.stage, Inference) or _has_run(job):
         return False
     if choice is Probe.ALWAYS:
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ftd.inference import Evaluate, Inference
 from ftd.records import Attempt, Failure, FailureClass, MemoryEstimate, MemoryTerm
 from ftd.spec import Cadence, DeviceKind, TrainingSpec
 from ftd.stages import Cpo, Dpo, DpoLoss, Kto, Orpo, Stage
@@ -69,14 +70,15 @@ def _smaller_batches(training: TrainingSpec) -> Relief | None:
     if smaller < micro_batch:
         words.append(f"batch.micro_batch {micro_batch} → {smaller}, each update in {per_device // smaller} parts")
     evaluated = evaluation.micro_batch or micro_batch
-    if evaluation.cadence not in (None, Cadence.NEVER) and evaluated > 1 and _is_mean_of_rows(training.stage):
+    evaluates = isinstance(training.stage, Evaluate) or evaluation.cadence not in (None, Cadence.NEVER)
+    if evaluates and evaluated > 1 and _is_mean_of_rows(training.stage):
         changed = replace(changed, evaluation=replace(evaluation, micro_batch=evaluated // 2))
         words.append(f"evaluation.micro_batch {evaluated} → {evaluated // 2}")
     return Relief(changed, " and ".join(words)) if words else None
 
 
 def _recomputation(training: TrainingSpec) -> Relief | None:
-    if training.compute.gradient_checkpointing:
+    if training.compute.gradient_checkpointing or isinstance(training.stage, Inference):
         return None
     compute = replace(training.compute, gradient_checkpointing=True)
     return Relief(replace(training, compute=compute), "compute.gradient_checkpointing on")

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ftd import method_defaults
 from ftd.datasets import Data, DataSource, LongRows, Mixing, Thinking
+from ftd.inference import Chat, Evaluate, Export, Inference
 from ftd.method_defaults import filled as _with
 from ftd.methods import PROMPTS, Freeze, Full, Lora, Method, PrefixTuning
 from ftd.models import ModelInfo
@@ -41,6 +42,7 @@ from ftd.stages import (
     Dpo,
     DpoLoss,
     Kto,
+    Objective,
     Orpo,
     Pretrain,
     Reward,
@@ -59,6 +61,9 @@ from ftd.validate.stages import SMOOTHED_CPO_LOSSES, SMOOTHED_LOSSES, UNGROUPED_
 MAX_LENGTH = 2048
 SEQUENCES_PER_UPDATE = 8
 SHARD_BYTES = 5 * 2**30
+# Of an evaluation without a training: nothing is kept for a backward pass.
+EVALUATED_ROWS = 8
+_TORCH_DTYPES = {"float32": Dtype.FP32, "bfloat16": Dtype.BF16, "float16": Dtype.FP16}
 
 
 def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None) -> TrainingSpec:
@@ -67,10 +72,13 @@ def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None)
     Left unset are only: the hub's default revision, the tokenizer's own template, a format that the rows tell, all
     rows of a source, the output in the run directory, memory as estimated, and GPUs the scheduler chooses.
     """
+    if isinstance(training.stage, Inference):
+        return _used(training, training.stage, device, model)
     stage = _stage(training.stage or Sft(), training.data.max_length or _longest(model))
     method = method_defaults.method(training.method or Lora(), training.compute, device, model)
     batch = _batch(training.batch, stage, training.resources)
-    base = _model(training.model, method, device, model)
+    # Weights that are trained whole must not lose small updates to a 16-bit format.
+    base = _model(training.model, device, model, whole=isinstance(method, Full | Freeze))
     data = _data(training.data, stage, method, model)
     compute = _compute(training.compute, stage, method, device, base.attention, model)
     return replace(
@@ -91,9 +99,50 @@ def resolve(training: TrainingSpec, device: DeviceKind, model: ModelInfo | None)
     )
 
 
-def _model(model: Model, method: Method, device: DeviceKind, info: ModelInfo | None) -> Model:
-    # Weights that are trained whole must not lose small updates to a 16-bit format.
-    whole = isinstance(method, Full | Freeze)
+def _used(training: TrainingSpec, stage: Inference, device: DeviceKind, model: ModelInfo | None) -> TrainingSpec:
+    """Of a stage that trains nothing: only what it uses is spelled out."""
+    base = _model(training.model, device, model, whole=False)
+    common = replace(
+        training,
+        model=base,
+        resources=_resources(training.resources, device),
+        seed=42 if training.seed is None else training.seed,
+    )
+    compute = Compute(precision=_precision(device))
+    match stage:
+        case Evaluate():
+            compute = replace(compute, padding_free=_needs_no_padding(base.attention, model))
+            return replace(
+                common,
+                data=_evaluated(training.data, model),
+                compute=_with(training.compute, compute),
+                evaluation=_once(training.evaluation),
+            )
+        case Export():
+            return replace(common, output=_files(training.output, _own_dtype(model) or base.dtype))
+        case Chat():
+            data = _with(training.data, Data(max_length=_longest(model)))
+            return replace(common, data=data, compute=_with(training.compute, compute))
+
+
+def _evaluated(data: Data, model: ModelInfo | None) -> Data:
+    """The data of an evaluation without a training."""
+    defaults = Data(max_length=_longest(model), long_rows=LongRows.TRUNCATE, thinking=Thinking.TEMPLATE, strict=False)
+    return replace(_with(data, defaults), eval=_sources(data.eval, None))
+
+
+def _once(evaluation: Evaluation) -> Evaluation:
+    filled = _with(evaluation, Evaluation(micro_batch=EVALUATED_ROWS))
+    return replace(filled, generation=_generation(filled.generation)) if filled.generation else filled
+
+
+def _own_dtype(model: ModelInfo | None) -> Dtype | None:
+    """The format that the model's own weights have, if its configuration says one that we know."""
+    config = model.config if model else {}
+    return _TORCH_DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")))
+
+
+def _model(model: Model, device: DeviceKind, info: ModelInfo | None, *, whole: bool) -> Model:
     dtype = Dtype.BF16 if device is DeviceKind.GPU and not whole else Dtype.FP32
     attention = Attention.SDPA if info is None or info.has_sdpa else Attention.EAGER
     return _with(model, Model(dtype=dtype, attention=attention))
@@ -125,7 +174,7 @@ def _sources(sources: tuple[DataSource, ...], eval_split: float | None) -> tuple
     )
 
 
-def _stage(stage: Stage, longest: int) -> Stage:
+def _stage(stage: Objective, longest: int) -> Objective:
     match stage:
         case Sft():
             return _sft(stage)
@@ -199,16 +248,24 @@ def _compute(
 ) -> Compute:
     gpu = device is DeviceKind.GPU
     defaults = Compute(
-        precision=Dtype.BF16 if gpu else Dtype.FP32,
+        precision=_precision(device),
         gradient_checkpointing=gpu and not isinstance(method, PrefixTuning),
         padding_free=not isinstance(stage, Online)
         and not isinstance(method, PROMPTS)
         # Its noise is scaled by the length of a row, and there would be one.
         and compute.neftune_noise_alpha is None
-        and attention is not Attention.EAGER
-        and not (model and model.needs_padding),
+        and _needs_no_padding(attention, model),
     )
     return _with(compute, defaults)
+
+
+def _precision(device: DeviceKind) -> Dtype:
+    return Dtype.BF16 if device is DeviceKind.GPU else Dtype.FP32
+
+
+def _needs_no_padding(attention: Attention | None, model: ModelInfo | None) -> bool:
+    """Whether the model's attention can be told where rows end."""
+    return attention is not Attention.EAGER and not (model and model.needs_padding)
 
 
 def _evaluation(training: TrainingSpec, batch: Batch) -> Evaluation:
@@ -241,17 +298,18 @@ def _checkpoints(training: TrainingSpec) -> Checkpoints:
 
 
 def _output(training: TrainingSpec, base: Model) -> Output:
-    output = training.output
-    whole = is_whole_model(training)
+    merge = None if isinstance(training.method, Full | Freeze) else False
+    output = _with(training.output, Output(weights=OutputWeights.LAST, merge=merge))
+    return _files(output, base.dtype if is_whole_model(training) else None)
+
+
+def _files(output: Output, dtype: Dtype | None) -> Output:
+    """The formats of a whole model, with weights in `dtype`; None: it is an adapter."""
     defaults = Output(
-        weights=OutputWeights.LAST,
-        merge=None if isinstance(training.method, Full | Freeze) else False,
-        dtype=base.dtype if whole else None,
-        max_shard_bytes=SHARD_BYTES if whole else None,
-        ollama=False if output.gguf else None,
-        push=_with(output.push, Push(private=True)) if output.push else None,
+        dtype=dtype, max_shard_bytes=SHARD_BYTES if dtype else None, ollama=False if output.gguf else None
     )
-    return replace(_with(output, defaults), push=defaults.push)
+    push = _with(output.push, Push(private=True)) if output.push else None
+    return replace(_with(output, defaults), push=push)
 
 
 def _resources(resources: Resources, device: DeviceKind) -> Resources:

@@ -1,6 +1,7 @@
-"""The objectives a training may have: frozen dataclasses that mirror the messages of the oneof `stage` field by field.
+"""The objectives a training may have, and what else is done with a model: the members of the oneof `stage`.
 
-Defaults and limits stand in proto/finetuned/v1/training.proto. Nothing here checks anything.
+Frozen dataclasses that mirror the messages field by field. Defaults and limits stand in
+proto/finetuned/v1/training.proto. Nothing here checks anything.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from ftd.inference import Inference
 from ftd.online import Distill, Grpo, Ppo, Rloo
 from ftd.weights import Weights
 
@@ -134,4 +136,5 @@ class Cpo:
     gamma: float | None = None
 
 
-Stage = Sft | Pretrain | Dpo | Reward | Kto | Orpo | Cpo | Grpo | Rloo | Ppo | Distill
+Objective = Sft | Pretrain | Dpo | Reward | Kto | Orpo | Cpo | Grpo | Rloo | Ppo | Distill
+Stage = Objective | Inference

@@ -20,7 +20,7 @@ op. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ def estimate(work: Workload, config: Mapping[str, Any], parameters: int = 0) -> 
 
 def estimate_shape(work: Workload, shape: Shape) -> Estimate:
     """The estimate of one training of a model of this shape."""
-    moments = _moments(work, shape, activations(work, shape))
+    moments = _moments(work, shape, activations(work, shape)) if work.trains else _of_use(work, shape)
     moment, largest = max(moments, key=lambda each: sum(each[1].values()))
     parts = {name: int(size) for name, size in largest.items() if size >= 1}
     peak = sum(parts.values())
@@ -173,17 +173,27 @@ def _moments(work: Workload, shape: Shape, saved: Activations) -> list[tuple[str
     if work.stage in ("dpo", "kto") and work.reference:
         # The reference's forward pass runs while the policy's activations live.
         moments.append(("loss", {**forward, "gradients": before, **_forward(work, shape, work.micro_batch)}))
-    if work.exported_weight_bytes and work.device == "cpu":
-        moments.append(("export", {**kept, "exported model": shape.parameters * work.exported_weight_bytes}))
     if work.generated_rows:
         prompt = max(1, work.sequence - work.completion)
         written = _generation(work, shape, work.generated_rows, prompt, work.sequence)
         moments.append(("generation", {**kept, **gathered, **written}))
+    return [*moments, *_without_gradients(work, shape, {**kept, **gathered})]
+
+
+def _of_use(work: Workload, shape: Shape) -> list[tuple[str, Parts]]:
+    """The moments of a model that is used and not trained."""
+    kept: Parts = {"weights": shape.parameters * work.weight_bytes, "other models": work.other_models_bytes}
+    evaluation = {**kept, **_forward(work, shape, work.eval_micro_batch)}
+    return [("loading", kept), ("evaluation", evaluation), *_without_gradients(work, shape, kept)]
+
+
+def _without_gradients(work: Workload, shape: Shape, kept: Parts) -> Iterator[tuple[str, Parts]]:
+    """The answers of an evaluation, and the model that is made at the end."""
+    if work.exported_weight_bytes and work.device == "cpu":
+        yield "export", {**kept, "exported model": shape.parameters * work.exported_weight_bytes}
     if work.answer_tokens:
         longest = work.sequence + work.answer_tokens
-        written = _generation(work, shape, work.eval_micro_batch, work.sequence, longest)
-        moments.append(("evaluation", {**kept, **gathered, **written}))
-    return moments
+        yield "evaluation", {**kept, **_generation(work, shape, work.eval_micro_batch, work.sequence, longest)}
 
 
 def _kept(work: Workload, shape: Shape, shares: Division, trained: int) -> tuple[Parts, float]:

@@ -115,14 +115,16 @@ def _fewest_rows(work: Workload) -> int:
 
 def _ladders(work: Workload, most_gpus: int) -> list[Ladder]:
     """The kinds of change, the cheapest first; the steps of each get stronger."""
+    most_rows = max(work.micro_batch, work.eval_micro_batch)
+    micro_batch = [_micro_batch(work, size) for size in _halves(most_rows, _fewest_rows(work))]
+    shorter = [_length(length) for length in _halves(work.sequence, SHORTEST)]
+    if not work.trains:
+        return [micro_batch, shorter] if work.eval_micro_batch else []
     return [
-        [
-            _micro_batch(work, size)
-            for size in _halves(max(work.micro_batch, work.eval_micro_batch), _fewest_rows(work))
-        ],
+        micro_batch,
         _recomputation(work),
         _optimizer_states(work),
-        [_length(length) for length in _halves(work.sequence, SHORTEST)],
+        shorter,
         _methods(work),
         _more_gpus(work, most_gpus),
     ]

@@ -50,7 +50,7 @@ def token_operations(work: Workload, shape: Shape) -> float:
     """Floating-point operations of training on one token: forward, backward, and what is computed again.
 
     Two for each weight a token meets on its way forward, as many for the gradient of its inputs, and as many for each
-    trained weight; and the attention to all tokens before it.
+    trained weight; and the attention to all tokens before it. Where nothing is trained there is only the way forward.
     """
     weights = model_parameters(work, shape) - shape.embedding * (0 if shape.tied else 1)
     if shape.experts is not None:
@@ -58,6 +58,8 @@ def token_operations(work: Workload, shape: Shape) -> float:
         weights -= idle * (shape.layers - shape.dense_layers)
     attention = 2 * shape.layers * shape.query * work.sequence
     forward = 2.0 * weights + attention
+    if not work.trains:
+        return forward
     passes = 2 + work.recompute + (work.reference and work.stage in REFERENCED)
     return passes * forward + 2.0 * trained_parameters(work, shape)
 

@@ -18,7 +18,7 @@ def checkpoint_bytes(work: Workload, shape: Shape) -> int:
 
 
 def output_bytes(work: Workload, shape: Shape) -> int:
-    """The result: the adapter, or the whole model."""
+    """The result: the adapter, or the whole model; of a model that is only used its figures."""
     if work.adapts:
         return trained_parameters(work, shape) * work.adapter_bytes + OTHER_FILES
     return model_parameters(work, shape) * work.weight_bytes + OTHER_FILES
@@ -30,4 +30,6 @@ def disk_bytes(work: Workload, shape: Shape, kept: int, exported: float = 0) -> 
     `exported`: bytes that are written of each parameter beside the adapter or model, as merged or in other formats.
     """
     beside = int(exported * model_parameters(work, shape))
+    if not work.trains:
+        return output_bytes(work, shape) + beside
     return (kept + 1) * checkpoint_bytes(work, shape) + output_bytes(work, shape) + beside

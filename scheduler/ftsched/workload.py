@@ -7,7 +7,24 @@ from typing import Literal
 
 from ftsched.shapes import Shape
 
-Stage = Literal["sft", "pretrain", "reward", "dpo", "kto", "orpo", "cpo", "simpo", "grpo", "rloo", "ppo", "distill"]
+Stage = Literal[
+    "sft",
+    "pretrain",
+    "reward",
+    "dpo",
+    "kto",
+    "orpo",
+    "cpo",
+    "simpo",
+    "grpo",
+    "rloo",
+    "ppo",
+    "distill",
+    # They use a model, and train nothing.
+    "evaluate",
+    "export",
+    "chat",
+]
 Method = Literal[
     "lora",
     "qlora",
@@ -21,6 +38,8 @@ Method = Literal[
     "prefix_tuning",
     "prompt_tuning",
     "p_tuning",
+    # Nothing is trained.
+    "none",
 ]
 # How several GPUs share the model. With parameters sharded each GPU gathers a layer when it needs it.
 Sharding = Literal["ddp", "zero1", "zero2", "zero3", "fsdp", "fsdp2"]
@@ -139,6 +158,11 @@ class Workload:
     def compute_bytes(self) -> int:
         """Bytes of a number in the arithmetic."""
         return 2 if self.autocast else self.weight_bytes
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a backward pass at all."""
+        return self.method != "none"
 
     @property
     def adapts(self) -> bool:

@@ -9,12 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftd.errors import Violation
+from ftd.inference import Inference
 from ftd.limits import broken_limits
 from ftd.spec import DeviceKind, JobSpec
-from ftd.validate import data, evaluation, methods, online, outputs, running, sharding, stages, trackers, weights
+from ftd.validate import (
+    data,
+    evaluation,
+    inference,
+    methods,
+    online,
+    outputs,
+    running,
+    sharding,
+    stages,
+    trackers,
+    weights,
+)
 
 MOST_DEPENDENCIES = 32
-_RULES = (
+_TRAINING = (
     *weights.RULES,
     *running.RULES,
     *evaluation.RULES,
@@ -25,12 +38,20 @@ _RULES = (
     *methods.RULES,
     *sharding.RULES,
 )
+_INFERENCE = (
+    *weights.RULES,
+    *running.DEVICES,
+    *evaluation.ANSWERS,
+    *data.SOURCES,
+    *methods.DEVICES,
+    *inference.RULES,
+)
 
 
 def check(spec: JobSpec, device: DeviceKind) -> list[Violation]:
     """All problems of a spec for a host on which it would run on `device`; none if it can be resolved."""
     found = [*broken_limits(spec), *_times(spec), *_after(spec), *trackers.problems(spec.trackers)]
-    for rule in _RULES:
+    for rule in _INFERENCE if isinstance(spec.training.stage, Inference) else _TRAINING:
         found += [Violation(f"training.{path}", text) for path, text in rule(spec.training, device)]
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftd.datasets import Columns, DataSource, Format, Speakers
+from ftd.inference import Chat, Evaluate, Export
 from ftd.limits import ending
 from ftd.online import Distill, Grpo, Ppo, Rloo
 from ftd.spec import DeviceKind, TrainingSpec, choice_name
@@ -12,8 +13,9 @@ from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Sft, Stage
 from ftd.validate.problems import Problem, Rule, listed
 
 _PROMPTS = (Format.PROMPT, Format.ALPACA, Format.SHAREGPT, Format.MESSAGES, Format.PROMPT_COMPLETION)
+_TURNS_AND_TEXTS = (Format.ALPACA, Format.SHAREGPT, Format.MESSAGES, Format.PROMPT_COMPLETION, Format.TEXT)
 STAGE_FORMATS: dict[type[Stage], tuple[Format, ...]] = {
-    Sft: (Format.ALPACA, Format.SHAREGPT, Format.MESSAGES, Format.PROMPT_COMPLETION, Format.TEXT),
+    Sft: _TURNS_AND_TEXTS,
     Pretrain: (Format.TEXT,),
     Dpo: (Format.PREFERENCE,),
     Reward: (Format.PREFERENCE,),
@@ -24,6 +26,9 @@ STAGE_FORMATS: dict[type[Stage], tuple[Format, ...]] = {
     Rloo: _PROMPTS,
     Ppo: _PROMPTS,
     Distill: _PROMPTS,
+    Evaluate: _TURNS_AND_TEXTS,
+    Export: (),
+    Chat: (),
 }
 FORMAT_COLUMNS: dict[Format, tuple[str, ...]] = {
     Format.ALPACA: ("instruction", "input", "output", "system", "history", "tools"),
@@ -88,11 +93,14 @@ def _data(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     if data.packing and not isinstance(stage, PACKED_STAGES):
         name = choice_name(stage)
         yield "data.packing", f"is on, but the rows of {name} cannot be packed; leave it out with {name}"
-    if data.template is not None and data.chat_template_path is not None:
-        yield "data.template", "stands beside data.chat_template_path; accepted is one of the two"
     for name in _OF_CONVERSATIONS if isinstance(stage, Pretrain) else ():
         if getattr(data, name) is not None:
             yield f"data.{name}", "is given, but pretrain renders no conversations; leave it out"
+
+
+def _template(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    if training.data.template is not None and training.data.chat_template_path is not None:
+        yield "data.template", "stands beside data.chat_template_path; accepted is one of the two"
 
 
 def _sources(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
@@ -165,4 +173,6 @@ def _is_text_file(source: DataSource) -> bool:
     return ending(source.files[0] if source.files else source.path) == ".txt"
 
 
-RULES: tuple[Rule, ...] = (_data, _sources)
+# What holds for rows whatever is done with them.
+SOURCES: tuple[Rule, ...] = (_template, _sources)
+RULES: tuple[Rule, ...] = (_data, *SOURCES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ftd.datasets import Data
+from ftd.inference import Evaluate
 from ftd.online import Distill, Grpo, Ppo, Rewarded, Rloo
 from ftd.spec import Cadence, DeviceKind, OutputWeights, TrainingSpec, choice_name
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Sft, Stage
@@ -29,10 +30,11 @@ FIGURES: dict[type[Stage], Mapping[str, bool]] = {
     Rloo: _OF_ANSWERS,
     Ppo: _OF_ANSWERS,
     Distill: {LOSS: False},
+    Evaluate: _OF_TOKENS,
 }
 # Those of answers that are written in evaluations.
 GENERATED = ("bleu", "rouge1", "rouge2", "rougeL", "exact_match")
-_ANSWERED_STAGES = (Sft, Dpo, Kto, Orpo, Cpo)
+_ANSWERED_STAGES = (Sft, Dpo, Kto, Orpo, Cpo, Evaluate)
 _NOTHING = "nothing is evaluated; leave it out, or give data.eval or data.eval_split"
 
 
@@ -102,4 +104,6 @@ def _best(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
         yield "checkpoints.keep_best", "is off, but output.weights is best; accepted is true"
 
 
-RULES: tuple[Rule, ...] = (_evaluation, _generation, _best)
+# What holds for answers whatever they are written for.
+ANSWERS: tuple[Rule, ...] = (_generation,)
+RULES: tuple[Rule, ...] = (_evaluation, *ANSWERS, _best)

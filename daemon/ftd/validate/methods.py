@@ -167,4 +167,6 @@ def _schedule(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
         yield "schedule.name", f"is {PLATEAU}, but nothing is evaluated; accepted with evaluation data"
 
 
-RULES: tuple[Rule, ...] = (_device, _method, _prompts, _optimizer, _schedule)
+# What holds for numbers and kernels whatever is done with them.
+DEVICES: tuple[Rule, ...] = (_device,)
+RULES: tuple[Rule, ...] = (*DEVICES, _method, _prompts, _optimizer, _schedule)

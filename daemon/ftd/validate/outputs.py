@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ftd.inference import Export
 from ftd.methods import Freeze, Full
 from ftd.spec import DeviceKind, GgufType, TrainingSpec
 from ftd.stages import Reward
@@ -16,7 +17,8 @@ _ADAPTER = "the output is an adapter; accepted with output.merge, or the method 
 
 def is_whole_model(training: TrainingSpec) -> bool:
     """Whether the output is a whole model, and not an adapter only."""
-    return bool(training.output.merge) or isinstance(training.method, Full | Freeze)
+    whole = isinstance(training.method, Full | Freeze) or isinstance(training.stage, Export)
+    return whole or bool(training.output.merge)
 
 
 def _output(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:

@@ -80,4 +80,6 @@ def _padding(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
         yield "compute.padding_free", text
 
 
-RULES: tuple[Rule, ...] = (_batch, _order, _padding, _cadences, _resources)
+# What holds for a model on a device whatever is done with it.
+DEVICES: tuple[Rule, ...] = (_padding, _resources)
+RULES: tuple[Rule, ...] = (_batch, _order, _cadences, *DEVICES)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from finetuned.v1 import adapters_pb2 as _adapters_pb2
+from finetuned.v1 import inference_pb2 as _inference_pb2
 from finetuned.v1 import online_pb2 as _online_pb2
 from finetuned.v1 import weights_pb2 as _weights_pb2
 from google.protobuf import descriptor as _descriptor
@@ -603,6 +604,9 @@ class TrainingSpec(_message.Message):
     RLOO_FIELD_NUMBER: _builtins.int
     PPO_FIELD_NUMBER: _builtins.int
     DISTILL_FIELD_NUMBER: _builtins.int
+    EVALUATE_FIELD_NUMBER: _builtins.int
+    EXPORT_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
     LORA_FIELD_NUMBER: _builtins.int
     QLORA_FIELD_NUMBER: _builtins.int
     FULL_FIELD_NUMBER: _builtins.int
@@ -626,7 +630,7 @@ class TrainingSpec(_message.Message):
 
     @_builtins.property
     def data(self) -> Global___Data:
-        """What to train and evaluate on. Required."""
+        """What to train and evaluate on. Required; refused for export and chat."""
 
     @_builtins.property
     def optimizer(self) -> Global___Optimizer:
@@ -678,6 +682,12 @@ class TrainingSpec(_message.Message):
     def ppo(self) -> _online_pb2.Ppo: ...
     @_builtins.property
     def distill(self) -> _online_pb2.Distill: ...
+    @_builtins.property
+    def evaluate(self) -> _inference_pb2.Evaluate: ...
+    @_builtins.property
+    def export(self) -> _inference_pb2.Export: ...
+    @_builtins.property
+    def chat(self) -> _inference_pb2.Chat: ...
     @_builtins.property
     def lora(self) -> Global___Lora: ...
     @_builtins.property
@@ -736,6 +746,9 @@ class TrainingSpec(_message.Message):
         rloo: _online_pb2.Rloo | None = ...,
         ppo: _online_pb2.Ppo | None = ...,
         distill: _online_pb2.Distill | None = ...,
+        evaluate: _inference_pb2.Evaluate | None = ...,
+        export: _inference_pb2.Export | None = ...,
+        chat: _inference_pb2.Chat | None = ...,
         lora: Global___Lora | None = ...,
         qlora: Global___Qlora | None = ...,
         full: Global___Full | None = ...,
@@ -752,15 +765,15 @@ class TrainingSpec(_message.Message):
         seed: _builtins.int | None = ...,
         resume: _weights_pb2.Resume | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "adalora", b"adalora", "batch", b"batch", "boft", b"boft", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "distill", b"distill", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "grpo", b"grpo", "ia3", b"ia3", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "oft", b"oft", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "p_tuning", b"p_tuning", "ppo", b"ppo", "prefix_tuning", b"prefix_tuning", "pretrain", b"pretrain", "prompt_tuning", b"prompt_tuning", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "rloo", b"rloo", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage", "vera", b"vera"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "adalora", b"adalora", "batch", b"batch", "boft", b"boft", "chat", b"chat", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "distill", b"distill", "dpo", b"dpo", "evaluate", b"evaluate", "evaluation", b"evaluation", "export", b"export", "freeze", b"freeze", "full", b"full", "grpo", b"grpo", "ia3", b"ia3", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "oft", b"oft", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "p_tuning", b"p_tuning", "ppo", b"ppo", "prefix_tuning", b"prefix_tuning", "pretrain", b"pretrain", "prompt_tuning", b"prompt_tuning", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "rloo", b"rloo", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage", "vera", b"vera"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "adalora", b"adalora", "batch", b"batch", "boft", b"boft", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "distill", b"distill", "dpo", b"dpo", "evaluation", b"evaluation", "freeze", b"freeze", "full", b"full", "grpo", b"grpo", "ia3", b"ia3", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "oft", b"oft", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "p_tuning", b"p_tuning", "ppo", b"ppo", "prefix_tuning", b"prefix_tuning", "pretrain", b"pretrain", "prompt_tuning", b"prompt_tuning", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "rloo", b"rloo", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage", "vera", b"vera"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "adalora", b"adalora", "batch", b"batch", "boft", b"boft", "chat", b"chat", "checkpoints", b"checkpoints", "compute", b"compute", "cpo", b"cpo", "data", b"data", "distill", b"distill", "dpo", b"dpo", "evaluate", b"evaluate", "evaluation", b"evaluation", "export", b"export", "freeze", b"freeze", "full", b"full", "grpo", b"grpo", "ia3", b"ia3", "kto", b"kto", "lora", b"lora", "method", b"method", "model", b"model", "oft", b"oft", "optimizer", b"optimizer", "orpo", b"orpo", "output", b"output", "p_tuning", b"p_tuning", "ppo", b"ppo", "prefix_tuning", b"prefix_tuning", "pretrain", b"pretrain", "prompt_tuning", b"prompt_tuning", "qlora", b"qlora", "resources", b"resources", "resume", b"resume", "reward", b"reward", "rloo", b"rloo", "schedule", b"schedule", "seed", b"seed", "sft", b"sft", "stage", b"stage", "vera", b"vera"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["lora", "qlora", "full", "freeze", "adalora", "vera", "oft", "boft", "ia3", "prefix_tuning", "prompt_tuning", "p_tuning"]  # noqa: Y015
     _WhichOneofArgType_method: _TypeAlias = _typing.Literal["method", b"method"]  # noqa: Y015
-    _WhichOneofReturnType_stage: _TypeAlias = _typing.Literal["sft", "pretrain", "dpo", "reward", "kto", "orpo", "cpo", "grpo", "rloo", "ppo", "distill"]  # noqa: Y015
+    _WhichOneofReturnType_stage: _TypeAlias = _typing.Literal["sft", "pretrain", "dpo", "reward", "kto", "orpo", "cpo", "grpo", "rloo", "ppo", "distill", "evaluate", "export", "chat"]  # noqa: Y015
     _WhichOneofArgType_stage: _TypeAlias = _typing.Literal["stage", b"stage"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
@@ -898,11 +911,11 @@ class Data(_message.Message):
     """Which turns keep what the assistant thinks before it answers. Default: template. Refused for pretrain."""
     @_builtins.property
     def train(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataSource]:
-        """At least one."""
+        """At least one. Refused for evaluate."""
 
     @_builtins.property
     def eval(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataSource]:
-        """Evaluation sources. Refused together with `eval_split`."""
+        """Evaluation sources; for evaluate at least one. Refused together with `eval_split`."""
 
     def __init__(
         self,
