@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from ftd.chains import Chains
+from ftd.datasets import Data
 from ftd.draft import draft
 from ftd.errors import InvalidRequest, InvalidSpec, JobAmbiguous, JobNotFound, Violation
 from ftd.intake import Accepted, Intake
@@ -19,9 +20,13 @@ from ftd.origins import Taken, strange_checkpoint
 from ftd.queue import Queue
 from ftd.records import JobState
 from ftd.rundir import RunDirectories
+from ftd.sources import Sent
 from ftd.spec import Dependency, DependencyCondition, DeviceKind, JobSpec
 from ftd.tracking import TrackerPolicy
 from ftsched.model import Device, Quota
+
+# The data sets that sources name, as far as there are any, by those names.
+FindSent = Callable[[Data], Awaitable[Mapping[str, Sent]]]
 
 
 class Admission:
@@ -34,6 +39,7 @@ class Admission:
         runs: RunDirectories,
         quotas: Mapping[str, Quota],
         trackers: TrackerPolicy,
+        sent: FindSent,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._queue = queue
@@ -42,6 +48,7 @@ class Admission:
         self._chains = Chains(queue, runs)
         self._quotas = quotas
         self._trackers = trackers
+        self._sent = sent
         self._clock = clock
 
     async def admit(self, spec: JobSpec, devices: Sequence[Device], request_id: str = "") -> Job:
@@ -51,8 +58,9 @@ class Admission:
         problems += _too_late(spec, now)
         taken = await self._chains.follow(spec.training, spec.name)
         problems += await asyncio.to_thread(list, self._trackers.check(spec.trackers))
+        sent = await self._sent(spec.training.data)
         try:
-            accepted = await asyncio.to_thread(self._intake.accept, spec, devices, taken)
+            accepted = await asyncio.to_thread(self._intake.accept, spec, devices, taken, sent)
         except InvalidSpec as error:
             if not problems:
                 raise

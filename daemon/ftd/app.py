@@ -19,6 +19,7 @@ from ftd.bootstrap import LaunchSettings
 from ftd.caretaker import Caretaker
 from ftd.changes import Changes
 from ftd.config import Config, Sharing
+from ftd.contents import Contents
 from ftd.database import Database
 from ftd.devices import Inventory, open_inventory
 from ftd.dispatch import Dispatcher
@@ -51,6 +52,8 @@ from ftd.service.server import Listener, Services, listen
 from ftd.state import State
 from ftd.store import MIGRATIONS, Store
 from ftd.tracking import TrackerPolicy
+from ftd.uploaded import Datasets
+from ftd.uploads import Uploads
 from ftd.world import DevicePolicy, World
 from ftsched.model import Policy, Quota
 
@@ -84,6 +87,7 @@ class Kept:
     quarantine: Quarantine
     measurements: Measurements
     queue: Queue
+    uploads: Uploads
 
     @classmethod
     async def open(cls, config: Config) -> Kept:
@@ -94,12 +98,15 @@ class Kept:
         store, ledger = Store(database), Ledger(database, config.queue.half_life_seconds)
         changes = Changes(database, config.limits.changes)
         queue = Queue(store, runs, ledger, changes, config.limits.active_jobs, queue_policy(config).quotas)
-        return cls(state, runs, database, store, ledger, Quarantine(database), Measurements(database), queue)
+        limits, contents = config.limits, Contents(state.datasets.resolve())
+        uploads = Uploads(Datasets(database), contents, limits.upload_bytes, limits.datasets_bytes)
+        return cls(state, runs, database, store, ledger, Quarantine(database), Measurements(database), queue, uploads)
 
     async def load(self) -> None:
         """Reads what is needed at hand. Raises StateRefused."""
         await asyncio.to_thread(self.runs.purge)
         await asyncio.to_thread(self.state.check_runs, await self.store.ids(), await self.store.is_new())
+        await self.uploads.clear()
         for part in (self.queue, self.quarantine, self.measurements):
             await part.load()
 
@@ -166,7 +173,7 @@ async def _assemble(config: Config, kept: Kept, inventory: Inventory, group: asy
     streams = StreamLimit(config.limits.streams)
     secrets = Secrets(config.security.secrets)
     tracking = TrackerPolicy(config.security.trackers, secrets, Roots(config.paths.output_roots))
-    admission = Admission(queue, intake, runs, policy.quotas, tracking)
+    admission = Admission(queue, intake, runs, policy.quotas, tracking, kept.uploads.sent)
     followers = Followers(queue, runs, secrets, config.daemon.socket_path, group)
     followers.begin()
     return Services(
@@ -184,7 +191,7 @@ async def _assemble(config: Config, kept: Kept, inventory: Inventory, group: asy
         ),
         MetricService(queue, runs, doorbells, streams),
         HostService(queue, world, outlook, dispatcher, kept.quarantine, inventory, kept.state.path, VERSION),
-        DatasetService(queue, admission, world, looks, config.limits.spec_bytes),
+        DatasetService(queue, admission, world, looks, kept.uploads, config.limits.spec_bytes),
         ArtifactService(queue, runs),
     )
 

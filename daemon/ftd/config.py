@@ -188,6 +188,9 @@ class LimitsSection(Section):
     prepared_bytes: int = Field(default=100 * 2**30, ge=0)
     # The largest file that is fetched from a URL.
     fetched_bytes: int = Field(default=20 * 2**30, ge=0)
+    # The largest data set that is uploaded, and all of them together.
+    upload_bytes: int = Field(default=20 * 2**30, ge=0)
+    datasets_bytes: int = Field(default=100 * 2**30, ge=0)
 
 
 class SecuritySection(Section):

@@ -11,6 +11,16 @@
     ├── JobFinished        FAILED_PRECONDITION  cancel of a job that has ended
     ├── WrongState         FAILED_PRECONDITION  pause, resume, retry, delete in a state that has no such move
     ├── JobNeeded          FAILED_PRECONDITION  delete of a job that others come after
+    ├── DatasetNotFound    NOT_FOUND
+    ├── DatasetExists      ALREADY_EXISTS       other contents have the name
+    ├── DatasetNeeded      FAILED_PRECONDITION  delete of contents that jobs use
+    ├── UploadOffset       FAILED_PRECONDITION  an upload that would leave a gap
+    ├── UploadIncomplete   FAILED_PRECONDITION  one that ends before its size
+    ├── UploadTakenOver    ABORTED              one that another of the same contents has ended
+    ├── ChecksumMismatch   DATA_LOSS
+    ├── ArtifactNotFound   NOT_FOUND            no such artifact, or no such file in it
+    ├── ArtifactNeeded     FAILED_PRECONDITION  delete of what a job needs
+    ├── ArtifactChanged    DATA_LOSS            it is no longer what its manifest says
     ├── NotPrepared        FAILED_PRECONDITION
     ├── DataRefused        FAILED_PRECONDITION  a look at data that no job could train on
     ├── LookTooLong        DEADLINE_EXCEEDED
@@ -162,6 +172,111 @@ class DeviceNotFound(FtdError):
 
     def __init__(self, device: str, known: Sequence[str]) -> None:
         super().__init__(f"no device has the id or label {device!r}; there are {', '.join(known)}")
+
+
+class DatasetNotFound(FtdError):
+    """No data set has this name or these contents."""
+
+    code = "NOT_FOUND"
+    reason = "DATASET_NOT_FOUND"
+
+    def __init__(self, dataset: str) -> None:
+        super().__init__(f"no data set has the name or SHA-256 {dataset!r}")
+
+
+class DatasetExists(FtdError):
+    """The name belongs to other contents."""
+
+    code = "ALREADY_EXISTS"
+    reason = "DATASET_EXISTS"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"data set {name!r} is there already, with other contents; give another name, or delete it first"
+        )
+
+
+class DatasetNeeded(FtdError):
+    """Jobs that have not ended use the contents."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "DATASET_NEEDED"
+
+    def __init__(self, name: str, jobs: Sequence[str]) -> None:
+        shown = ", ".join(jobs[:5]) + (", …" if len(jobs) > 5 else "")
+        super().__init__(f"cannot delete data set {name!r}: {len(jobs)} jobs use it ({shown}); wait or cancel them")
+
+
+class UploadOffset(FtdError):
+    """An upload begins after what the daemon has."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "UPLOAD_OFFSET"
+
+    def __init__(self, offset: int, have: int) -> None:
+        super().__init__(f"header.offset is {offset}, but {have} bytes are here; ask GetUpload and go on from there")
+
+
+class UploadIncomplete(FtdError):
+    """An upload ended before its size."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "UPLOAD_INCOMPLETE"
+
+    def __init__(self, have: int, size: int) -> None:
+        super().__init__(f"the upload ended after {have} of {size} bytes; ask GetUpload and go on from there")
+
+
+class UploadTakenOver(FtdError):
+    """A later upload of the same contents has ended this one."""
+
+    code = "ABORTED"
+    reason = "UPLOAD_TAKEN_OVER"
+
+    def __init__(self) -> None:
+        super().__init__("another upload of the same file began and goes on with it; wait for that one")
+
+
+class ChecksumMismatch(FtdError):
+    """What came is not what was announced."""
+
+    code = "DATA_LOSS"
+    reason = "CHECKSUM_MISMATCH"
+
+    def __init__(self, wanted: str, found: str) -> None:
+        short = f"{found[:12]}…, and {wanted[:12]}… was announced"
+        super().__init__(f"the file came with SHA-256 {short}; nothing of it is kept, send it again")
+
+
+class ArtifactNotFound(FtdError):
+    """The job has no such artifact, or the artifact no such file."""
+
+    code = "NOT_FOUND"
+    reason = "ARTIFACT_NOT_FOUND"
+
+    def __init__(self, what: str, wanted: str, known: Sequence[str]) -> None:
+        has = f"it has {', '.join(known[:12])}{', …' if len(known) > 12 else ''}" if known else "it has none"
+        super().__init__(f"{what} has no {wanted!r}; {has}")
+
+
+class ArtifactNeeded(FtdError):
+    """A job needs the artifact, or will."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "ARTIFACT_NEEDED"
+
+    def __init__(self, artifact: str, why: str) -> None:
+        super().__init__(f"cannot delete {artifact}: {why}")
+
+
+class ArtifactChanged(FtdError):
+    """The artifact is no longer what it was when it was asked for."""
+
+    code = "DATA_LOSS"
+    reason = "ARTIFACT_CHANGED"
+
+    def __init__(self, file: str) -> None:
+        super().__init__(f"{file} is no longer what its manifest says; list the artifacts again")
 
 
 class NotPrepared(FtdError):

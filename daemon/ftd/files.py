@@ -6,9 +6,14 @@ of regular files only; writes are there whole or not at all. Nothing here may ju
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+from ftd.errors import DiskFull
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, opening a pipe somebody left there would wait for a writer.
@@ -78,3 +83,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def refusing_full_disk() -> Iterator[None]:
+    """Tells a full disk from other errors. Raises DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull("the daemon's disk is full; free space below its state directory") from error
+        raise

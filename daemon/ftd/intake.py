@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from ftd.paths import PathRefused, PathRoots, Roots
 from ftd.records import MemoryEstimate
 from ftd.resolve import resolve
 from ftd.secrets import SecretRefused
-from ftd.sources import SourceFinder
+from ftd.sources import Sent, SourceFinder
 from ftd.spec import Attention, DeviceKind, JobSpec, Model, Output, TrainingSpec, choice_name
 from ftd.stages import Pretrain, Sft
 from ftd.validate import check
@@ -48,6 +48,8 @@ _PEEKED_BYTES = 65536
 _CLEARLY = 0.9
 _MANIFEST = 16 * 1024**2
 _CHAT_FORMATS = (Format.ALPACA, Format.SHAREGPT, Format.MESSAGES)
+# Where an uploaded data set lies the daemon knows itself.
+_SENT = Roots((Path("/"),))
 _CHAT_COLUMNS = {"messages", "conversations", "instruction"}
 
 
@@ -70,16 +72,23 @@ class Intake:
     # What was measured with a model and a method before, by their keys.
     measured: Callable[[str, str], tuple[Measurement, ...]] = lambda model, method: ()
 
-    def accept(self, spec: JobSpec, devices: Sequence[Device], taken: Taken | None = None) -> Accepted:
+    def accept(
+        self,
+        spec: JobSpec,
+        devices: Sequence[Device],
+        taken: Taken | None = None,
+        sent: Mapping[str, Sent] | None = None,
+    ) -> Accepted:
         """Checks and resolves a spec. Raises InvalidSpec with every violation that can be found.
 
-        `taken` is its training with what it takes from other jobs; None: it takes nothing.
+        `taken` is its training with what it takes from other jobs; None: it takes nothing. `sent` are the data sets it
+        names, as far as there are any.
         """
         taken = taken or Taken(spec.training)
         training, shaped = settle(taken.training, taken.origins, self.roots.models)
         device = device_kind(training.resources, devices)
         model, found = self._described(training, taken)
-        data, missing = SourceFinder(self.roots.data, self.policy.data_urls).find(
+        data, missing = SourceFinder(self.roots.data, self.policy.data_urls, sent or {}).find(
             training.data, pretrain=isinstance(training.stage, Pretrain)
         )
         training = replace(training, data=data)
@@ -193,7 +202,7 @@ class Intake:
                     continue
                 where = f"data.{split}[{index}]"
                 try:
-                    row = _first_row(self.roots.data, source.files[0])
+                    row = _first_row(self.roots.data if source.dataset is None else _SENT, source.files[0])
                 except PathRefused as refused:
                     yield Violation(f"training.{where}.path", str(refused))
                     continue

@@ -116,6 +116,7 @@ def _size(texts: Mapping[str, str]) -> int:
 
 
 NAME = Rule("1 to 63 of a-z, 0-9, '-', '_', '.', beginning with a letter or digit", lambda x: bool(_NAME.fullmatch(x)))
+SHA256 = Rule("64 hexadecimal digits, in small letters", lambda x: bool(re.fullmatch("[0-9a-f]{64}", x)))
 HUB_NAME = Rule("a repository's name, owner/name", lambda x: bool(_HUB_ID.fullmatch(x)))
 ABSOLUTE_PATH = Rule("an absolute path", is_usable_path)
 SHARE = Rule("0 or more and less than 1", _share)
@@ -136,6 +137,9 @@ _SOURCE = {
     "name": Rule("1 to 63 characters", lambda x: 1 <= len(x) <= 63),
     "num_samples": AT_LEAST_ONE,
     "eval_split": SHARE,
+    "dataset": Rule(
+        "the name of a data set that was uploaded, or its SHA-256", lambda x: NAME.test(x) or SHA256.test(x)
+    ),
 }
 _RANK = Rule("1 to 1024", _at_least_one(1024))
 _MODULES = Rule("different module names", _different)

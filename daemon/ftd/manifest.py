@@ -16,7 +16,7 @@ from finetuned.trainer.v1 import trainer_pb2
 from ftd.files import open_file, open_folder, read_file
 
 NAME = "manifest.json"
-_LONGEST = 16 << 20
+LONGEST = 16 << 20
 
 
 def read(root: Path, relative: str, job_id: str) -> trainer_pb2.Manifest | None:
@@ -41,7 +41,7 @@ def verify(root: Path, relative: str, job_id: str) -> bool:
 
 
 def _parse(root: Path, relative: str) -> trainer_pb2.Manifest | None:
-    content = read_file(root, f"{relative}/{NAME}", _LONGEST)
+    content = read_file(root, f"{relative}/{NAME}", LONGEST)
     if content is None:
         return None
     try:

@@ -7,12 +7,9 @@ it in a thread.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +18,14 @@ from google.protobuf.message import Message
 
 from finetuned.v1 import job_pb2, training_pb2
 from ftd import manifest
-from ftd.errors import DiskFull
-from ftd.files import open_folder, read_file, sync_folder, write_atomically
+from ftd.files import open_folder, read_file, refusing_full_disk, sync_folder, write_atomically
 from ftd.job import Job
 from ftd.records import Artifact, ArtifactFile, ArtifactKind
 from ftd.wire import to_proto
 
 OUTPUT = "output"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
-# Deleted jobs are renamed to this prefix before their files go.
+# Deleted jobs and checkpoints are renamed to this prefix before their files go.
 _DELETED = ".deleted-"
 
 
@@ -61,7 +57,7 @@ class RunDirectory:
     def new_attempt(self, number: int) -> Path:
         """Makes the folder of an attempt, empty: a preparation may be started again. Raises DiskFull."""
         folder = self.attempt(number)
-        with _disk_full():
+        with refusing_full_disk():
             if folder.exists():
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
@@ -73,7 +69,7 @@ class RunDirectory:
 
     def write_message(self, name: str, message: Message) -> None:
         """Puts a message at `name` below this folder as JSON. Raises DiskFull."""
-        with _disk_full():
+        with refusing_full_disk():
             write_atomically(self.path / name, json_format.MessageToJson(message).encode() + b"\n")
 
     def latest_checkpoint(self) -> str:
@@ -89,6 +85,12 @@ class RunDirectory:
         result = self._artifact(OUTPUT, Path(output) if output else self.output_path)
         checkpoints = (self._artifact(name, self.path / "checkpoints" / name) for _, name in self._checkpoints())
         return tuple(artifact for artifact in (result, *checkpoints) if artifact is not None)
+
+    def remove_checkpoint(self, name: str) -> None:
+        """Removes a checkpoint of that name with all that is in it. Raises OSError."""
+        doomed = self.path / "checkpoints" / f"{_DELETED}{name}"
+        doomed.with_name(name).rename(doomed)
+        shutil.rmtree(doomed)
 
     def _checkpoints(self) -> list[tuple[int, str]]:
         """Step and name of every checkpoint folder, complete or not, newest first."""
@@ -127,14 +129,14 @@ class RunDirectories:
 
     def reserve(self, job_id: str) -> None:
         """Makes the empty folder of a new job, where its readers can wait. Cheap: not synced. Raises DiskFull."""
-        with _disk_full():
+        with refusing_full_disk():
             self.get(job_id).path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def create(self, job: Job) -> RunDirectory:
         """Makes the folder, with the spec as submitted and as resolved. May be repeated. Raises DiskFull."""
         run = self.get(job.id)
         self.reserve(job.id)
-        with _disk_full():
+        with refusing_full_disk():
             sync_folder(self.root)
         run.write_message("spec.json", to_proto(job.spec, job_pb2.JobSpec))
         run.write_message("resolved.json", to_proto(job.resolved, training_pb2.TrainingSpec))
@@ -150,15 +152,5 @@ class RunDirectories:
 
     def purge(self) -> None:
         """Finishes deletions that were cut short. Raises OSError."""
-        for doomed in self.root.glob(f"{_DELETED}*"):
+        for doomed in (*self.root.glob(f"{_DELETED}*"), *self.root.glob(f"*/checkpoints/{_DELETED}*")):
             shutil.rmtree(doomed)
-
-
-@contextmanager
-def _disk_full() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull("the daemon's disk is full; free space below its state directory") from error
-        raise

@@ -6,15 +6,15 @@ The preparation is told every file, so what is read is what was looked at here. 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from ftd import dataset_info
 from ftd.datafiles import data_files
 from ftd.datasets import Data, DataSource
 from ftd.errors import Violation
-from ftd.limits import is_url, is_usable_path
+from ftd.limits import is_url, is_usable_path, shown
 from ftd.paths import PathRefused, Roots
 from ftd.urls import check_url
 
@@ -24,11 +24,20 @@ _OF_THE_ENTRY = ("path", "format", "columns", "speakers", "num_samples")
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """A data set that was uploaded: its contents, and the file that has them."""
+
+    sha256: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFinder:
-    """Finds sources below these folders, and at URLs that begin with one of `urls`."""
+    """Finds sources below these folders, at URLs that begin with one of `urls`, and among the data sets `sent`."""
 
     roots: Roots
     urls: tuple[str, ...]
+    sent: Mapping[str, Sent] = field(default_factory=dict)
 
     def find(self, data: Data, *, pretrain: bool) -> tuple[Data, list[Violation]]:
         """The data with every source spelled out, and what is wrong with those that cannot be."""
@@ -48,6 +57,8 @@ class SourceFinder:
     def _found(self, source: DataSource, *, pretrain: bool) -> DataSource:
         if source.files:
             raise _Refused("files", "is the daemon's to say; leave it out")
+        if source.dataset is not None:
+            return self._sent(source, source.dataset)
         field = "path"
         if source.dataset_info is not None:
             source, field = self._entry(source, source.dataset_info, pretrain=pretrain), "dataset_info"
@@ -60,6 +71,16 @@ class SourceFinder:
         except PathRefused as refused:
             where = f"names {source.path}, which " if field == "dataset_info" else ""
             raise _Refused(field, f"{where}{refused}") from None
+
+    def _sent(self, source: DataSource, name: str) -> DataSource:
+        for beside in ("path", "dataset_info"):
+            if getattr(source, beside):
+                raise _Refused(beside, "stands beside dataset, which says where the rows are; leave it out")
+        found = self.sent.get(name)
+        if found is None:
+            text = f"is {shown(name)}, but no such data set is here; `ftctl data list` has their names"
+            raise _Refused("dataset", f"{text}, and `ftctl data upload` sends one")
+        return replace(source, dataset=found.sha256, path=found.path, files=(found.path,))
 
     def _entry(self, source: DataSource, path: str, *, pretrain: bool) -> DataSource:
         beside = [name for name in _OF_THE_ENTRY if getattr(source, name) not in (None, "")]

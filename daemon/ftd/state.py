@@ -38,6 +38,11 @@ class State:
         return self.path / "runs"
 
     @property
+    def datasets(self) -> Path:
+        """Data sets that were uploaded."""
+        return self.path / "datasets"
+
+    @property
     def looks(self) -> Path:
         """Folders of looks at data, gone when they are over."""
         return self.path / "looks"

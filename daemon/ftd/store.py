@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetuned.v1 import job_pb2
-from ftd import wire
+from ftd import uploaded, wire
 from ftd.database import Database, Work
 from ftd.eligible import Before
 from ftd.errors import RequestIdReused
@@ -87,6 +87,7 @@ MIGRATIONS = (
     );
     CREATE TABLE store AS SELECT lower(hex(randomblob(4))) AS name;
     """,
+    uploaded.SCHEMA,
 )
 
 _COLUMNS = (
@@ -208,6 +209,7 @@ def _insert(connection: sqlite3.Connection, job: Job, also: Sequence[Work]) -> J
         return known
     connection.execute(_INSERT, _row(job, Progress()))
     _write_labels(connection, job)
+    uploaded.note_uses(connection, job)
     for each in also:
         each(connection)
     return job

@@ -11,6 +11,7 @@ from pathlib import Path
 from ftd.bootstrap import Exit
 from ftd.changes import Changes
 from ftd.database import Database
+from ftd.datasets import Data
 from ftd.devices import DeviceError
 from ftd.devices.port import Sensors, Stop
 from ftd.draft import draft
@@ -23,6 +24,7 @@ from ftd.moves import Prepared
 from ftd.queue import Queue
 from ftd.records import DataReport, MemoryEstimate, Outcome, SplitReport
 from ftd.rundir import RunDirectories
+from ftd.sources import Sent
 from ftd.spec import DeviceKind, JobSpec, Resources, TrainingSpec
 from ftd.store import MIGRATIONS, Store
 from ftsched.model import Device, Quota
@@ -173,6 +175,11 @@ class FakeInventory:
 
     def release(self, device: str) -> None:
         self.released.append(device)
+
+
+async def nothing_sent(_data: Data) -> Mapping[str, Sent]:
+    """The data sets of a host to which none was sent."""
+    return {}
 
 
 async def nothing_measured(_job: Job) -> tuple[Measurement, ...]:

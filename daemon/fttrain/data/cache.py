@@ -114,7 +114,7 @@ def _settings(data: training_pb2.Data) -> dict[str, Any]:
 
 def _source(source: Source) -> dict[str, Any]:
     spec = json_format.MessageToDict(source.spec)
-    for name in ("path", "files", "datasetInfo"):
+    for name in ("path", "files", "datasetInfo", "dataset"):
         spec.pop(name, None)
     files = [(kind_of(file.path), file.report.sha256) for file in source.files]
     return {**spec, "split": source.field.partition("[")[0], "files": files}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.parts import opened_queue
+from tests.support.parts import nothing_sent, opened_queue
 from tests.unit.ftd.test_intake import CPU, Host
 
 from ftd.admission import Admission
@@ -37,7 +37,7 @@ class Door:
         self.host = host
         self.queue = queue
         self.admission = Admission(
-            queue, host.intake(), queue.runs, {}, TrackerPolicy((), Secrets(), Roots(())), lambda: 5.0
+            queue, host.intake(), queue.runs, {}, TrackerPolicy((), Secrets(), Roots(())), nothing_sent, lambda: 5.0
         )
 
     async def submit(self, **changes: Any) -> Job:

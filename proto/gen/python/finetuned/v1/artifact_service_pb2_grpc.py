@@ -71,8 +71,8 @@ class ArtifactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteArtifact(self, request, context):
-        """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; while a process of the job
-        runs; for the newest checkpoint of a job that can still go on; and for one that a job to come takes.
+        """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; before the job has ended; for
+        the newest and the best checkpoint of a job that can be retried; and for one that a job to come takes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,8 +39,8 @@ class ArtifactServiceStub:
     NOT_FOUND (ARTIFACT_NOT_FOUND) if there is no such artifact or file, DATA_LOSS (ARTIFACT_CHANGED) if it changes meanwhile.
     """
     DeleteArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.DeleteArtifactRequest, _artifact_service_pb2.DeleteArtifactResponse]
-    """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; while a process of the job
-    runs; for the newest checkpoint of a job that can still go on; and for one that a job to come takes.
+    """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; before the job has ended; for
+    the newest and the best checkpoint of a job that can be retried; and for one that a job to come takes.
     """
 
 @_typing.type_check_only
@@ -54,8 +54,8 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     NOT_FOUND (ARTIFACT_NOT_FOUND) if there is no such artifact or file, DATA_LOSS (ARTIFACT_CHANGED) if it changes meanwhile.
     """
     DeleteArtifact: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.DeleteArtifactRequest, _artifact_service_pb2.DeleteArtifactResponse]  # type: ignore[assignment]
-    """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; while a process of the job
-    runs; for the newest checkpoint of a job that can still go on; and for one that a job to come takes.
+    """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; before the job has ended; for
+    the newest and the best checkpoint of a job that can be retried; and for one that a job to come takes.
     """
 
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -84,8 +84,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_service_pb2.DeleteArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_service_pb2.DeleteArtifactResponse, _abc.Awaitable[_artifact_service_pb2.DeleteArtifactResponse]]:
-        """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; while a process of the job
-        runs; for the newest checkpoint of a job that can still go on; and for one that a job to come takes.
+        """Removes a checkpoint. FAILED_PRECONDITION (ARTIFACT_NEEDED) for an output, which goes with its job; before the job has ended; for
+        the newest and the best checkpoint of a job that can be retried; and for one that a job to come takes.
         """
 
 def add_ArtifactServiceServicer_to_server(servicer: ArtifactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
