@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from ftclient.errors import FtError
 from ftctl import exits, session
-from ftctl.commands import data, host, import_, jobs, metrics, reference, spec, streams
+from ftctl.commands import compare, data, host, import_, jobs, metrics, reference, spec, streams
 
 
 class Commands(TyperGroup):
@@ -32,6 +32,14 @@ class Commands(TyperGroup):
             # Who reads us has enough, e.g. `| head`. What is buffered has nowhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(exits.OK) from None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands, by what they are about."""
+        shown = {name: command for name in self.list_commands(ctx) if (command := self.commands[name]) if not command.hidden}
+        for title, names in help.grouped(list(shown)):
+            with formatter.section(title):
+                room = formatter.width - formatter.current_indent - max(map(len, shown))
+                formatter.write_dl([(name, shown[name].get_short_help_str(room)) for name in names])
 
 
 app = typer.Typer(
@@ -72,6 +80,7 @@ app.command()(jobs.explain)
 app.command()(streams.watch)
 app.command()(streams.logs)
 app.command()(metrics.metrics)
+app.command()(compare.compare)
 app.command()(streams.wait)
 app.command()(jobs.cancel)
 app.command()(jobs.save)
@@ -92,3 +101,8 @@ app.command()(host.quarantine)
 app.command("release-gpu")(host.release_gpu)
 app.command()(host.version)
 app.command()(host.doctor)
+app.command()(completion.completion)
+for same, command in help.SAME_AS.items():
+    app.command(same, hidden=True)(getattr(spec, command))
+for each in (*app.registered_commands, *data.app.registered_commands):
+    each.epilog = help.epilog(f"data {name_of(each)}" if each in data.app.registered_commands else name_of(each))

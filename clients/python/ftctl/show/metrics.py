@@ -92,7 +92,7 @@ class Charts:
 
         # An evaluation is drawn into the chart of what it evaluates.
         names = [n for n in self.asked or ("loss",) if n.removeprefix("eval_") == n or n[5:] not in self.asked]
-        others = [] if self.asked else sorted(set(history.raw) - {"loss", "eval_loss"}, key=_place)
+        others = [] if self.asked else sorted(set(history.raw) - {"loss", "eval_loss"}, key=place_of)
         rows = max(5, (height - 3 - (len(others) + 2 if others else 0)) // len(names) - 3)
         drawn = [part for name in names for part in self._chart(history, name, width, rows)]
         return Group(*drawn, *([_others(history, others, width)] if others else []))
@@ -116,7 +116,7 @@ class Charts:
         return [title, plot.draw(width, rows), Text()]
 
 
-def _place(name: str) -> tuple[int, str]:
+def place_of(name: str) -> tuple[int, str]:
     """The order of metrics: as columns are ordered, then by name."""
     return (COLUMNS.index(name) if name in COLUMNS else len(COLUMNS), name)
 
