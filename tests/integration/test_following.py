@@ -194,8 +194,11 @@ def test_a_submit_whose_answer_is_lost_makes_one_job(daemon: Daemon, cut: int) -
 
 def test_the_job_of_a_lost_answer_is_that_of_the_next_try(daemon: Daemon) -> None:
     before, request = now(daemon), job_service_pb2.CreateJobRequest(spec=daemon.spec(), request_id="lost")
-    with Cutter(daemon.socket, [1000]) as cutter, grpc.insecure_channel(cutter.address) as channel:
-        with pytest.raises(grpc.RpcError):
-            job_service_pb2_grpc.JobServiceStub(channel).CreateJob(request)
+    with (
+        Cutter(daemon.socket, [1000]) as cutter,
+        grpc.insecure_channel(cutter.address) as channel,
+        pytest.raises(grpc.RpcError),
+    ):
+        job_service_pb2_grpc.JobServiceStub(channel).CreateJob(request)
     made = new(daemon, before)
     assert {daemon.jobs.CreateJob(request).job.id} == made
