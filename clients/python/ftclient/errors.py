@@ -15,6 +15,7 @@
     │   ├── DeadlineExceeded
     │   └── Unavailable     nobody answers: what was tried
     ├── SpecFileError       problems in a spec file, all of them
+    ├── ContextError        the file of contexts, or what it says, cannot be used
     ├── JobFailed           from `wait`: the job, its failure, the end of its log
     ├── JobCancelled        from `wait`
     └── WaitTimeout         from `wait`
@@ -135,6 +136,10 @@ class SpecFileError(FtError):
         count = len(self.problems)
         lines = "; ".join(f"{p.field}: {p.description}" if p.field else p.description for p in self.problems)
         super().__init__(f"{source} has {count} problem{'s' if count != 1 else ''}: {lines}")
+
+
+class ContextError(FtError):
+    """The file of contexts cannot be read or written, or what it says cannot be meant."""
 
 
 class JobFailed(FtError):
