@@ -9,11 +9,13 @@ import os
 from typing import Annotated, Any
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]
 from typer.core import TyperGroup
+from typer.main import get_command_name
 
 from ftclient.errors import FtError
-from ftctl import exits, session
-from ftctl.commands import compare, data, host, import_, jobs, metrics, reference, spec, streams
+from ftctl import exits, guide, session
+from ftctl.commands import compare, completion, data, health, host, import_, jobs, metrics, reference, spec, streams, top
 
 
 class Commands(TyperGroup):
@@ -35,8 +37,8 @@ class Commands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list of commands, by what they are about."""
-        shown = {name: command for name in self.list_commands(ctx) if (command := self.commands[name]) if not command.hidden}
-        for title, names in help.grouped(list(shown)):
+        shown = {name: self.commands[name] for name in self.list_commands(ctx) if not self.commands[name].hidden}
+        for title, names in guide.grouped(list(shown)):
             with formatter.section(title):
                 room = formatter.width - formatter.current_indent - max(map(len, shown))
                 formatter.write_dl([(name, shown[name].get_short_help_str(room)) for name in names])
@@ -94,15 +96,29 @@ app.command(context_settings={"ignore_unknown_options": True})(jobs.priority)
 app.command()(jobs.front)
 app.command()(jobs.retry)
 app.command()(jobs.delete)
+app.command()(top.top)
 app.command()(host.gpus)
 app.command()(host.queue)
 app.command()(host.quota)
 app.command()(host.quarantine)
 app.command("release-gpu")(host.release_gpu)
-app.command()(host.version)
-app.command()(host.doctor)
+app.command()(health.version)
+app.command()(health.doctor)
 app.command()(completion.completion)
-for same, command in help.SAME_AS.items():
+for same, command in guide.SAME_AS.items():
     app.command(same, hidden=True)(getattr(spec, command))
-for each in (*app.registered_commands, *data.app.registered_commands):
-    each.epilog = help.epilog(f"data {name_of(each)}" if each in data.app.registered_commands else name_of(each))
+
+
+def _add_examples(group: typer.Typer, before: str = "") -> None:
+    """To the help of each command, also of those inside other commands."""
+    for each in group.registered_commands:
+        name = each.name or get_command_name(getattr(each.callback, "__name__", ""))
+        each.epilog = guide.epilog(f"{before}{name}")
+    for inner in group.registered_groups:
+        if inner.typer_instance:
+            _add_examples(inner.typer_instance, f"{before}{inner.name} ")
+
+
+_add_examples(app)
+if completion.asked():
+    completion_init()

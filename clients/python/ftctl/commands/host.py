@@ -1,16 +1,13 @@
-"""Commands about the host: its devices, the queue, the projects, and whether all is well from here to the daemon."""
+"""Commands about the host: its devices, the queue, the projects."""
 
 from __future__ import annotations
 
 import shlex
-import sys
 from typing import Annotated
 
 import typer
 
-from ftclient import __version__
-from ftclient.errors import FtError
-from ftctl import exits, output, session, text
+from ftctl import output, session
 from ftctl.output import Format
 from ftctl.show import devices
 from ftctl.show import queue as show_queue
@@ -82,40 +79,3 @@ def quota(
 
 def _device(given: str) -> str:
     return f"GPU {given}" if given.isdigit() else given
-
-
-def version() -> None:
-    """Show this program's version; doctor shows the daemon's."""
-    output.line(f"ftctl {__version__}")
-
-
-def doctor() -> None:
-    """Check what has to be well for jobs to run."""
-    output.line(f"ok    ftctl {__version__}, python {sys.version.split()[0]}")
-    address = session.settings.address
-    output.line(f"ok    looking for the daemon at {address or 'the default sockets (FTD_ADDRESS is not set)'}")
-    try:
-        with session.connect() as client:
-            host = client.host(timeout=10)
-            waiting = client.queue(timeout=10)
-    except FtError:
-        output.line("FAIL  the daemon does not answer")
-        raise
-    output.line(f"ok    daemon {host.version} on {host.hostname}, up since {text.clock(host.start_time)}")
-    if host.version != __version__:
-        output.line(f"warn  the daemon has version {host.version}, this program {__version__}")
-    output.line(f"ok    devices by {host.inventory}: {', '.join(device.name or device.id for device in host.devices)}")
-    foreign = [use for device in host.devices for use in device.uses if not use.job]
-    if foreign:
-        names = ", ".join(use.process_name or str(use.pid) for use in foreign)
-        output.line(f"warn  device memory is held by what is not the daemon's: {names}; see `ftctl gpus`")
-    for device in host.devices:
-        if device.unfit:
-            output.line(f"warn  {devices.label(device)} is not used: {device.unfit}")
-    low = host.state_free_bytes < 2 * 1024**3
-    output.line(f"{'warn' if low else 'ok  '}  {text.size(host.state_free_bytes)} free in {host.state_directory}")
-    jobs = ", ".join(f"{count} {state}" for state, count in sorted(host.jobs_by_state.items())) or "none"
-    output.line(f"ok    jobs not ended: {jobs}; {len(waiting)} waiting")
-    if not host.devices:
-        output.line("FAIL  the host offers no device")
-        raise typer.Exit(exits.FAILED)

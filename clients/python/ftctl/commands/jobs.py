@@ -11,6 +11,7 @@ import typer
 
 from ftclient.errors import NotFound, Unavailable
 from ftctl import output, session
+from ftctl.commands import completion
 from ftctl.live import listing
 from ftctl.output import Format
 from ftctl.show import explain as show_explain
@@ -20,8 +21,13 @@ from ftctl.show import schema as show_schema
 if TYPE_CHECKING:
     from ftclient import Client, Job
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id, prefix of an id, name, or @last.")]
-JobsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids, prefixes, names, or @last.")]
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="Id, prefix of an id, name, or @last.", autocompletion=completion.jobs)
+]
+JobsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="JOB...", help="Ids, prefixes, names, or @last.", autocompletion=completion.jobs),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print ids only.")]
 
 
