@@ -32,11 +32,10 @@ SCHEMA = """
     CREATE INDEX dataset_uses_by_contents ON dataset_uses (sha256);
 """
 _ENDED = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
-_USERS = (
-    "SELECT job FROM dataset_uses JOIN jobs ON jobs.id = dataset_uses.job "  # noqa: S608 - names of our own, here and below
-    f"WHERE dataset_uses.sha256 = datasets.sha256 AND jobs.state NOT IN ({_ENDED})"
-)
-_SELECT = f"SELECT name, sha256, bytes, file, create_time, (SELECT count(*) FROM ({_USERS})) AS jobs FROM datasets"  # noqa: S608
+# Names of our own, here and below.
+_USES = f"dataset_uses AS uses JOIN jobs ON jobs.id = uses.job AND jobs.state NOT IN ({_ENDED})"
+_JOBS = f"(SELECT count(*) FROM {_USES} WHERE uses.sha256 = datasets.sha256)"  # noqa: S608
+_SELECT = f"SELECT name, sha256, bytes, file, create_time, {_JOBS} AS jobs FROM datasets"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,8 @@ def _remove(connection: sqlite3.Connection, name: str) -> Dataset | None:
     dataset = found[0]
     last = len(_read(connection, "WHERE sha256 = ?", (dataset.sha256,))) == 1
     if last and dataset.jobs:
-        users = connection.execute(f"SELECT job FROM datasets, ({_USERS}) WHERE name = ?", (name,))  # noqa: S608
+        sql = f"SELECT uses.job FROM {_USES} WHERE uses.sha256 = ? ORDER BY jobs.number"  # noqa: S608
+        users = connection.execute(sql, (dataset.sha256,))
         raise DatasetNeeded(name, [row["job"] for row in users])
     connection.execute("DELETE FROM datasets WHERE name = ?", (name,))
     return dataset if last else None
