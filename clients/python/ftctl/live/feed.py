@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,10 @@ _END = object()
 
 
 class Feed:
-    """Starts reading at once. `next` gives what has come; `finished` tells when all streams have ended."""
+    """Starts reading at once. `next` gives what has come; `finished` tells when all streams have ended.
+
+    Who stops reading before that closes the client, and then the feed.
+    """
 
     def __init__(self, client: Client, job: Job) -> None:
         self._queue: queue.Queue[object] = queue.Queue(maxsize=WAITING)
@@ -28,6 +32,7 @@ class Feed:
             lambda: client.logs(job.id, tail=TAIL),
         )
         self._open = len(sources)
+        self._closed = False
         for source in sources:
             # They end with the streams, and those with the client; the program does not wait for them.
             threading.Thread(target=self._read, args=(source,), daemon=True).start()
@@ -36,9 +41,18 @@ class Feed:
         try:
             for update in source():
                 self._queue.put(update)
+                if self._closed:
+                    return
         except FtError as error:
             self._queue.put(error)
         self._queue.put(_END)
+
+    def close(self) -> None:
+        """Lets threads go that wait for room."""
+        self._closed = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
 
     @property
     def finished(self) -> bool:

@@ -61,7 +61,7 @@ def _tables(host: Host) -> None:
     for device in host.devices:
         memory = memory_of(device)
         parts = (memory.ours, memory.promised, memory.others, memory.free, device.total_bytes)
-        gauges = [gauge or NOTHING for gauge in _gauges(device)]
+        gauges = [gauge or NOTHING for gauge in gauges_of(device)]
         rows.append([label(device), device.name, *map(size, parts), *gauges, device.unfit or "fit"])
     output.table(headers, rows, right=range(2, 10))
     uses = [[label(device), *_use(use)] for device in host.devices for use in device.uses]
@@ -70,7 +70,8 @@ def _tables(host: Host) -> None:
         output.table(["DEVICE", "JOB", "PID", "PROCESS", "USED", "RESERVED"], uses, right=(2, 4, 5))
 
 
-def _gauges(device: Device) -> list[str]:
+def gauges_of(device: Device) -> list[str]:
+    """How busy and how warm it is, and what it draws; empty where nobody measures."""
     busy, heat, power = device.utilization_percent, device.temperature_celsius, device.power_watts
     return [
         "" if busy is None else f"{busy}%",
@@ -93,7 +94,7 @@ def _draw(device: Device) -> None:
     from rich.text import Text
 
     width = min(output.console().width, WIDEST_BAR)
-    right = "  ".join(gauge for gauge in (size(device.total_bytes), *_gauges(device)) if gauge)
+    right = "  ".join(gauge for gauge in (size(device.total_bytes), *gauges_of(device)) if gauge)
     name = Text.assemble((label(device), "bold"), f"  {device.name}")
     if device.max_jobs:
         name.append(f"  {device.max_jobs} job{'s' if device.max_jobs > 1 else ''} at a time", style="dim")
@@ -105,13 +106,13 @@ def _draw(device: Device) -> None:
         output.console().print(Text(f"`ftctl release-gpu {device.index}` ends the quarantine", style="dim"))
     memory = memory_of(device)
     counts = (memory.ours, memory.promised, memory.others, memory.free)
-    output.console().print(_bar(counts, width))
+    output.console().print(bar(counts, width))
     output.console().print(_legend(counts))
     for use in device.uses:
         output.console().print(_user(use))
 
 
-def _bar(counts: tuple[int, ...], width: int) -> Text:
+def bar(counts: tuple[int, ...], width: int) -> Text:
     """What is there at all has at least one cell; the last part, the free one, takes the rest."""
     from rich.text import Text
 

@@ -83,7 +83,7 @@ def _facts(found: Job) -> None:
         ("Created", clock(found.create_time)),
         ("Started", clock(found.start_time) if found.start_time else ""),
         ("Ended", clock(found.end_time) if found.end_time else ""),
-        ("Progress", f"{_progress(found)}, epoch {number(progress.epoch)}" if progress and progress.step else ""),
+        ("Progress", f"{progress_of(found)}, epoch {number(progress.epoch)}" if progress and progress.step else ""),
         ("Loss", number(progress.loss) if progress and progress.loss is not None else ""),
         ("Evaluation", _evaluation(found)),
         ("Failure", f"{failure.failure_class}: {failure.message}" if failure else ""),
@@ -166,7 +166,7 @@ def _row(job: Job, now: datetime) -> list[str]:
         job.id,
         job.name,
         job.state,
-        _progress(job),
+        progress_of(job),
         number(progress.loss) if progress else NOTHING,
         duration(progress.eta_seconds) if progress and running else NOTHING,
         age(job.create_time, now),
@@ -185,7 +185,8 @@ def csv_row(job: Job) -> list[object]:
     return [job.id, job.name, job.project, job.state, *known, job.priority, job.create_time.isoformat()]
 
 
-def _progress(job: Job) -> str:
+def progress_of(job: Job) -> str:
+    """How far it is: 120/400 (30%), or its phase."""
     progress = job.progress
     if progress is None or not progress.total_steps:
         return (

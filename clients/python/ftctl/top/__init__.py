@@ -1,0 +1,1 @@
+"""`ftctl top`: the whole host on one screen. What is known, how it is drawn, and the program around both."""
