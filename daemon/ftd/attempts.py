@@ -238,6 +238,8 @@ class Attempts:
             return Ended(Outcome.FAILED, failure)
         splits = (ended.report.train, ended.report.eval)
         longest = max(split.longest_row_tokens for split in splits if split is not None)
+        # A job without rows may read as much as it says.
+        longest = longest or job.resolved.data.max_length or 0
         try:
             estimate = await asyncio.to_thread(self._intake.estimate, job.resolved, longest)
         except InvalidSpec as error:

@@ -18,6 +18,8 @@ _CADENCES = {
     training_pb2.CADENCE_STEPS: "steps",
     training_pb2.CADENCE_EPOCH: "epoch",
 }
+# What those of TRL's trainers share that it does not call experimental.
+_STABLE = {"pad_to_multiple_of": None, "activation_offloading": False}
 # Seconds a rank waits for the others before the collective is given up.
 _COLLECTIVE_TIMEOUT = 1800
 
@@ -41,7 +43,25 @@ def common(spec: training_pb2.TrainingSpec, folder: Path) -> dict[str, Any]:
 
 def stable(spec: training_pb2.TrainingSpec, folder: Path) -> dict[str, Any]:
     """The same, and what those of TRL's trainers share that it does not call experimental."""
-    return {**common(spec, folder), "pad_to_multiple_of": None, "activation_offloading": False}
+    return {**common(spec, folder), **_STABLE}
+
+
+def evaluation(spec: training_pb2.TrainingSpec, folder: Path) -> dict[str, Any]:
+    """Arguments of a trainer of ours that only evaluates."""
+    return {
+        **_compute(spec),
+        **_order(spec),
+        **_reporting(),
+        **_STABLE,
+        "per_device_eval_batch_size": spec.evaluation.micro_batch,
+        "dataloader_pin_memory": not on_cpu(spec),
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "prediction_loss_only": True,
+        "output_dir": str(folder),
+        "max_length": spec.data.max_length,
+        "remove_unused_columns": True,
+    }
 
 
 def _batches(spec: training_pb2.TrainingSpec) -> dict[str, Any]:

@@ -28,14 +28,34 @@ def _is_extra(name: str) -> bool:
     return name not in _OWN_FIELDS and not name.startswith("train_")
 
 
-class Metrics(TrainerCallback):  # type: ignore[misc]
-    """Reports each update and the phase the loop is in. Raises Refused when the loss diverges."""
+class Evaluating(TrainerCallback):  # type: ignore[misc]
+    """Reports how far an evaluation is."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
+        self._evaluated_batches = 0
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, eval_dataloader: Any, **_: Any
+    ) -> None:
+        """One batch of an evaluation is done; each tenth of it is told."""
+        batches = len(eval_dataloader)
+        done, self._evaluated_batches = self._evaluated_batches, self._evaluated_batches + 1
+        if done == 0 or done * 10 // batches != self._evaluated_batches * 10 // batches:
+            self._report.phase(event_pb2.PHASE_EVALUATING, self._evaluated_batches / batches)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The evaluation of one set is done."""
+        self._evaluated_batches = 0
+
+
+class Metrics(Evaluating):
+    """Reports each update and the phase the loop is in. Raises Refused when the loss diverges."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
         self._tokens = 0
         self._mark = 0.0
-        self._evaluated_batches = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
@@ -81,18 +101,9 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
                 event_pb2.FAILURE_CLASS_LOSS_DIVERGED, f"the loss became {metrics.loss} at step {metrics.step}"
             )
 
-    def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, eval_dataloader: Any, **_: Any
-    ) -> None:
-        """One batch of an evaluation is done; each tenth of it is told."""
-        batches = len(eval_dataloader)
-        done, self._evaluated_batches = self._evaluated_batches, self._evaluated_batches + 1
-        if done == 0 or done * 10 // batches != self._evaluated_batches * 10 // batches:
-            self._report.phase(event_pb2.PHASE_EVALUATING, self._evaluated_batches / batches)
-
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """The evaluation of one set is done."""
-        self._evaluated_batches = 0
+        """The evaluation of one set is done, and the training goes on."""
+        super().on_evaluate(args, state, control)
         self._back_to_training()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -24,8 +24,11 @@ _PATHS = ("path", "files", "dataset_info")
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets")
 
 
-def text(bootstrap: trainer_pb2.Bootstrap, state: Any, rows: Rows) -> str:
-    """The card as Markdown with the front matter that model hubs read. `state` is the trainer's state at the end."""
+def text(bootstrap: trainer_pb2.Bootstrap, state: Any = None, rows: Rows | None = None) -> str:
+    """The card as Markdown with the front matter that model hubs read.
+
+    `state` is the trainer's state at the end, `rows` are what was trained on; None: nothing was trained.
+    """
     spec = bootstrap.spec
     adapter = spec.WhichOneof("method") in ("lora", "qlora") and not spec.output.merge
     scores = spec.WhichOneof("stage") == "reward"
@@ -34,16 +37,16 @@ def text(bootstrap: trainer_pb2.Bootstrap, state: Any, rows: Rows) -> str:
         "base_model": base,
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-classification" if scores else "text-generation",
-        "tags": ["finetuned", spec.WhichOneof("stage"), spec.WhichOneof("method")],
+        "tags": list(filter(None, ("finetuned", spec.WhichOneof("stage"), spec.WhichOneof("method")))),
     }
     sections = {
         "How to load it": _usage(base, scores, len(merged(spec))) if adapter else _usage_of_model(scores),
-        "Result": _table(_result(spec, state)),
+        **({"Result": _table(_result(spec, state))} if state else {}),
         "Lineage": _table(_lineage(bootstrap, rows)),
         "Versions": _table([("finetuned", bootstrap.daemon_version), *((name, version(name)) for name in _LIBRARIES)]),
         "Resolved spec": f"```json\n{_portable(spec)}\n```",
     }
-    kind = "An adapter for" if adapter else "A fine-tuned"
+    kind = "An adapter for" if adapter else "A fine-tuned" if state else "A copy of"
     # JSON is YAML.
     head = "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in front.items()) + "---\n"
     body = "".join(f"\n## {title}\n\n{content}\n" for title, content in sections.items())
@@ -84,7 +87,7 @@ def _result(spec: training_pb2.TrainingSpec, state: Any) -> Iterator[tuple[str, 
         yield "weights", "of the best evaluation"
 
 
-def _lineage(bootstrap: trainer_pb2.Bootstrap, rows: Rows) -> Iterator[tuple[str, object]]:
+def _lineage(bootstrap: trainer_pb2.Bootstrap, rows: Rows | None) -> Iterator[tuple[str, object]]:
     found = portable(bootstrap.lineage)
     at = f" at {found.base_revision}" if found.base_revision else ""
     yield "base model", f"{found.base_model or portable_name(bootstrap.spec.model)}{at}"
@@ -93,9 +96,10 @@ def _lineage(bootstrap: trainer_pb2.Bootstrap, rows: Rows) -> Iterator[tuple[str
     for ancestor in found.ancestors:
         made = f"job {ancestor.job}, step {ancestor.step}, " if ancestor.job else ""
         yield ancestor.field, f"{ancestor.path}: {made}sha256:{ancestor.digest}"
-    for source in rows.report.sources:
+    for source in rows.report.sources if rows else ():
         yield f"data {Path(source.path).name}", f"sha256:{source.sha256}, {source.rows_used} rows used"
-    yield "prepared rows", rows.report.digest
+    if rows:
+        yield "prepared rows", rows.report.digest
     yield "spec", f"sha256:{spec_digest(bootstrap.spec)}"
 
 

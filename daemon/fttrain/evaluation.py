@@ -18,9 +18,17 @@ from fttrain.rows import Rows
 Figures = dict[str, float]
 _PREFIX = "eval_"
 # What the trainers count beside the figures; EvaluationMetrics has a field for the time.
-_COUNTED = {"runtime", "num_tokens", "samples_per_second", "steps_per_second", "epoch", "num_input_tokens_seen"}
+_COUNTED = {
+    "runtime",
+    "model_preparation_time",
+    "num_tokens",
+    "samples_per_second",
+    "steps_per_second",
+    "epoch",
+    "num_input_tokens_seen",
+}
 # Stages whose loss is the mean of -log-likelihoods of tokens.
-_TOKEN_STAGES = ("sft", "pretrain")
+_TOKEN_STAGES = ("sft", "pretrain", "evaluate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,8 @@ class Evaluations:
         logged = self.as_logged(figures)
         state.log_history.append(logged | {"epoch": state.epoch, "step": state.global_step})
         verdict = self.verdict(state)
-        value = figures.get(self._spec.metric, math.nan)
+        # Of one evaluation none is the best.
+        value = figures.get(self._spec.metric, math.nan) if self._spec.metric else 0.0
         is_best = verdict is not None and verdict.step == state.global_step
         self._report.evaluation(
             event_pb2.EvaluationMetrics(

@@ -74,6 +74,7 @@ class Answers:
         self._questions = questions(sets, self._spec.max_rows)
         self._tokenizer = tokenizer
         self._report = report
+        self._trains = spec.WhichOneof("method") is not None
         self._of_best = spec.output.weights == training_pb2.OUTPUT_WEIGHTS_BEST
         self._path = run / NAME
         self._decoded = {
@@ -112,8 +113,8 @@ class Answers:
         for each, answer in zip(self._questions, written, strict=True):
             key = each.set, each.row
             prompt, expected = self._decoded[key]
-            row = {"set": each.set, "row": each.row, "prompt": prompt, "label": expected}
-            lines.append(row | {"predict": answer, "before": before.get(key, answer)})
+            row = {"set": each.set, "row": each.row, "prompt": prompt, "label": expected, "predict": answer}
+            lines.append(row | {"before": before.get(key, answer)} if self._trains else row)
         content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         write_atomically(self._path, content.encode())
 

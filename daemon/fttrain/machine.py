@@ -15,6 +15,7 @@ from transformers.utils import logging
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2
 from fttrain.failure import Refused, classify
+from fttrain.report import Report
 
 # What allocators and threads have mapped for a moment and not used, as it was measured: up to 0.4 GiB.
 _UNUSED_BYTES = 512 << 20
@@ -71,6 +72,15 @@ def told_as_too_little(bootstrap: trainer_pb2.Bootstrap) -> Iterator[None]:
             event_pb2.FAILURE_CLASS_OUT_OF_HOST_MEMORY,
             f"the training needs more than the {cap:.2f} GiB reserved for it on the host",
         ) from error
+
+
+@contextlib.contextmanager
+def measured(report: Report) -> Iterator[None]:
+    """Reports the peak, also of what runs out of memory before anything is told."""
+    try:
+        yield
+    finally:
+        report.peak_memory_bytes = max(report.peak_memory_bytes, peak_memory_bytes())
 
 
 def on_cpu(spec: training_pb2.TrainingSpec) -> bool:

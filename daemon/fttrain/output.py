@@ -7,6 +7,8 @@ name a path of this host.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +34,26 @@ def write(bootstrap: trainer_pb2.Bootstrap, trainer: Any, rows: Rows, weights: d
 
     Raises Refused when something else stands in its place, OSError.
     """
+    with appearing(bootstrap, trainer.state.global_step) as folder:
+        _save(bootstrap, trainer, folder, weights)
+        _save_course(bootstrap, trainer.state, folder)
+        origins.write(bootstrap.lineage, folder)
+        (folder / "README.md").write_text(card.text(bootstrap, trainer.state, rows))
+
+
+@contextmanager
+def appearing(bootstrap: trainer_pb2.Bootstrap, step: int = 0) -> Iterator[Path]:
+    """A folder to fill, which becomes the output when the block ends well. `step` is that of its weights.
+
+    Raises Refused when something else stands in its place, OSError.
+    """
     target = Path(bootstrap.output_path)
     made = target.with_name(f".{target.name}.{bootstrap.job_id}")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     try:
-        _save(bootstrap, trainer, made, weights)
-        _save_course(bootstrap, trainer.state, made)
-        origins.write(bootstrap.lineage, made)
-        (made / "README.md").write_text(card.text(bootstrap, trainer.state, rows))
-        manifest.write(made, bootstrap.job_id, trainer.state.global_step, manifest.spec_digest(bootstrap.spec))
+        yield made
+        manifest.write(made, bootstrap.job_id, step, manifest.spec_digest(bootstrap.spec))
     except BaseException:
         # Half an output helps nobody, least of all where the disk is full.
         shutil.rmtree(made, ignore_errors=True)
@@ -51,11 +63,11 @@ def write(bootstrap: trainer_pb2.Bootstrap, trainer: Any, rows: Rows, weights: d
     sync_folder(target.parent)
 
 
-def check(bootstrap: trainer_pb2.Bootstrap, trainer: Any) -> None:
-    """Raises Refused, before anything is trained, if the output cannot be written as it is asked for."""
+def check(bootstrap: trainer_pb2.Bootstrap, config: Any, tokenizer: Any) -> None:
+    """Raises Refused, before anything is done, if the output of a model cannot be written as it is asked for."""
     output = bootstrap.spec.output
     if output.gguf:
-        gguf.check(trainer.accelerator.unwrap_model(trainer.model).config, trainer.processing_class)
+        gguf.check(config, tokenizer)
     if output.HasField("push"):
         hub.check(output.push, bootstrap.hub_token_path)
 
@@ -81,7 +93,7 @@ def _save(bootstrap: trainer_pb2.Bootstrap, trainer: Any, folder: Path, weights:
             model = merge.merged(model, dtype) if adapts else merge.converted(model, dtype)
         model.save_pretrained(folder, state_dict=weights, max_shard_size=spec.output.max_shard_bytes)
     tokenizer.save_pretrained(folder)
-    _export(spec.output, bootstrap.job_name, model.config, tokenizer, folder)
+    export(spec.output, bootstrap.job_name, model.config, tokenizer, folder)
 
 
 def _save_adapter(spec: training_pb2.TrainingSpec, model: Any, folder: Path, weights: dict[str, Any] | None) -> None:
@@ -90,7 +102,7 @@ def _save_adapter(spec: training_pb2.TrainingSpec, model: Any, folder: Path, wei
     origins.carry(spec, folder)
 
 
-def _export(output: training_pb2.Output, name: str, config: Any, tokenizer: Any, folder: Path) -> None:
+def export(output: training_pb2.Output, name: str, config: Any, tokenizer: Any, folder: Path) -> None:
     """What is made of the whole model that is in the folder."""
     files = {kind: gguf.file_name(name, kind) for kind in output.gguf}
     for kind, file in files.items():

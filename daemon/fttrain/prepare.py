@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from finetuned.trainer.v1 import trainer_pb2
-from finetuned.v1 import event_pb2, training_pb2
-from fttrain import origins, rank
+from finetuned.v1 import data_report_pb2, event_pb2, training_pb2
+from fttrain import inference, origins, rank
 from fttrain.data import cache, remote, templates
 from fttrain.data.asking import STAGES, Asking
 from fttrain.data.dropped import Dropped
@@ -25,8 +25,10 @@ from fttrain.preview import preview
 from fttrain.report import Report
 
 _TOKENIZER_PATTERNS = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
+_TURNS_AND_TEXTS = ("alpaca", "sharegpt", "messages", "prompt_completion", "text")
 _STAGE_TAKES = {
-    "sft": ("alpaca", "sharegpt", "messages", "prompt_completion", "text"),
+    "sft": _TURNS_AND_TEXTS,
+    "evaluate": _TURNS_AND_TEXTS,
     "pretrain": ("text",),
     "reward": ("preference",),
     "dpo": ("preference",),
@@ -81,6 +83,8 @@ def prepare(bootstrap: trainer_pb2.Bootstrap, report: Report, *, without_torch: 
     `without_torch` is for a process that does nothing else: see `tokens.transformers_without_torch`.
     """
     spec, root = bootstrap.spec, Path(bootstrap.prepared_root)
+    if spec.WhichOneof("stage") in inference.ROWLESS:
+        return _nothing(bootstrap)
     report.phase(event_pb2.PHASE_READING_DATA)
     with _dropped(bootstrap) as dropped, remote.folder_of(root, bootstrap.job_id) as fetched:
         sources = _sources(bootstrap, dropped, fetched)
@@ -106,6 +110,16 @@ def prepare(bootstrap: trainer_pb2.Bootstrap, report: Report, *, without_torch: 
         data=found,
         prepared_directory=str(root / name),
         lineage=origins.lineage(spec, found.digest, root.with_name("digests")),
+    )
+
+
+def _nothing(bootstrap: trainer_pb2.Bootstrap) -> trainer_pb2.RankResult:
+    """Of a job without rows only where its weights come from is found out."""
+    return trainer_pb2.RankResult(
+        outcome=event_pb2.OUTCOME_COMPLETED,
+        data=data_report_pb2.DataReport(),
+        prepared_directory=bootstrap.run_directory,
+        lineage=origins.lineage(bootstrap.spec, "", Path(bootstrap.prepared_root).with_name("digests")),
     )
 
 

@@ -6,8 +6,6 @@ of its own: the resolved spec says everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,12 +47,12 @@ def train(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankR
         checkpoints.discard_unused(checkpoints.folder(bootstrap), resume)
     rows = load_rows(bootstrap)
     trainer, stopping = build_trainer(bootstrap, rows, report)
-    output.check(bootstrap, trainer)
+    output.check(bootstrap, trainer.accelerator.unwrap_model(trainer.model).config, trainer.processing_class)
     if stops.asked:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
 
     report.follow(TrainerLog(Path(bootstrap.run_directory) / trainer_log.NAME).take)
-    with measured(report):
+    with machine.measured(report):
         if resume is None and bootstrap.spec.HasField("resume"):
             joining.join(bootstrap, trainer, report)
         else:
@@ -86,22 +84,13 @@ def try_out(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.Ran
     short.spec.CopyFrom(trial.shortened(spec, ranks))
     report.notice(f"trying out {trial.STEPS} updates on the longest rows, to measure memory and time")
     trainer, stopping = build_trainer(short, trial.longest(rows, spec, ranks), report)
-    with measured(report):
+    with machine.measured(report):
         trainer.train()
     if stopping.stopped:
         return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
     peak = report.peak_memory_bytes / 2**30
     report.notice(f"the trial needed {peak:.2f} GiB; an update will take about {report.step_seconds:.3g} s")
     return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
-
-
-@contextmanager
-def measured(report: Report) -> Iterator[None]:
-    """Reports the peak, also of a training that runs out of memory before its first update is told."""
-    try:
-        yield
-    finally:
-        report.peak_memory_bytes = max(report.peak_memory_bytes, machine.peak_memory_bytes())
 
 
 def load_rows(bootstrap: trainer_pb2.Bootstrap) -> Rows:

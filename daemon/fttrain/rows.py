@@ -50,7 +50,8 @@ class Rows:
         """Opens what the preparation left. Raises Refused when it is gone."""
         try:
             report = json_format.Parse((folder / "report.json").read_text(), data_report_pb2.DataReport())
-            train = load_from_disk(str(folder / "train"))
+            # There are none to train on where a model is only evaluated.
+            train = load_from_disk(str(folder / "train")) if (folder / "train").is_dir() else Dataset.from_dict({})
             evaluation = load_from_disk(str(folder / "eval")) if (folder / "eval").is_dir() else None
         except (OSError, ValueError, json_format.ParseError) as error:
             raise Refused(

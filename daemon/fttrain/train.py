@@ -26,16 +26,20 @@ _TRACKERS = ("wandb", "mlflow", "trackio", "tensorboard", "swanlab", "comet_ml")
 
 
 def body(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankResult:
-    """Sets the process up, loads the training stack, trains. Raises what `failure.classify` understands."""
+    """Sets the process up, loads the training stack, does the stage. Raises what `failure.classify` understands."""
     report.phase(event_pb2.PHASE_LOADING_MODEL)
     set_environment(bootstrap)
     # These tell the authors of libraries about each other; a job's log is read by its owner.
     warnings.filterwarnings("ignore", category=FutureWarning)
     hide_trackers()
+    from fttrain import inference
     from fttrain.machine import told_as_too_little
-    from fttrain.recipe import train
 
     with told_as_too_little(bootstrap):
+        if use := inference.of(bootstrap.spec):
+            return use(bootstrap, report)
+        from fttrain.recipe import train
+
         return train(bootstrap, report)
 
 

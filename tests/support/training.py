@@ -229,12 +229,13 @@ def train(message: trainer_pb2.Bootstrap) -> trainer_pb2.RankResult:
     """The body of a rank, in this process, which imports the training stack only once."""
     import torch
 
+    from fttrain import inference
     from fttrain.recipe import train
 
     # As the Bootstrap says to a rank. Two threads on two busy cores would spin for each other.
     torch.set_num_threads(1)
     with JournalWriter(Path(message.run_directory) / "events.journal") as journal:
-        return train(message, Report(journal, message.attempt))
+        return (inference.of(message.spec) or train)(message, Report(journal, message.attempt))
 
 
 def steps(run: Path) -> list[Any]:

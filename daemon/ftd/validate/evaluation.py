@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ftd.datasets import Data
-from ftd.inference import Evaluate
+from ftd.inference import Chat, Evaluate, Export
 from ftd.online import Distill, Grpo, Ppo, Rewarded, Rloo
 from ftd.spec import Cadence, DeviceKind, OutputWeights, TrainingSpec, choice_name
 from ftd.stages import Cpo, Dpo, Kto, Orpo, Pretrain, Reward, Sft, Stage
@@ -31,6 +31,8 @@ FIGURES: dict[type[Stage], Mapping[str, bool]] = {
     Ppo: _OF_ANSWERS,
     Distill: {LOSS: False},
     Evaluate: _OF_TOKENS,
+    Export: {},
+    Chat: {},
 }
 # Those of answers that are written in evaluations.
 GENERATED = ("bleu", "rouge1", "rouge2", "rougeL", "exact_match")

@@ -40,7 +40,9 @@ class Mask:
 
     @classmethod
     def of(cls, spec: training_pb2.TrainingSpec) -> Mask:
-        """The mask of a resolved spec; stages other than sft train on everything there is."""
+        """The mask of a resolved spec; what is evaluated are answers, and other stages train on everything there is."""
+        if spec.WhichOneof("stage") == "evaluate":
+            return cls()
         if spec.WhichOneof("stage") != "sft":
             return cls(ALL)
         if not spec.sft.roles:

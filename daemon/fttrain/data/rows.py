@@ -25,6 +25,7 @@ _FLAGS = ("label",)
 _TEXTS = ("answer",)
 COLUMNS = {
     "sft": _SEQUENCE,
+    "evaluate": _SEQUENCE,
     "pretrain": _SEQUENCE,
     "reward": ("chosen_ids", "rejected_ids"),
     "dpo": _PAIR,

@@ -49,9 +49,9 @@ class Splits:
         self._tokens = tokens
         self._progress = progress
         self._threads = threads
-        self._train = RowWriter(
-            folder / "train", self._stage, pack_to=self._data.max_length if self._data.packing else None
-        )
+        pack_to = self._data.max_length if self._data.packing else None
+        # An evaluation has nothing to train on.
+        self._train = RowWriter(folder / "train", self._stage, pack_to=pack_to) if self._training else None
         held = bool(self._evaluating) or any(source.spec.eval_split for source in self._training)
         # The trainer packs no evaluation rows: their losses stay those of the rows as given.
         self._eval = RowWriter(folder / "eval", self._stage) if held else None
@@ -67,12 +67,13 @@ class Splits:
             times = _drawn(source, self._seed)
             held = bytearray(min(seen, 1) for seen in times)
             self._write(source, (array("I", [0]) * source.usable, held), source.spec.name or str(index))
-        self._close(self._train, self._training, "data.train")
+        if self._train:
+            self._close(self._train, self._training, "data.train")
         if self._eval:
             evaluating = self._evaluating or self._training
             self._close(self._eval, evaluating, "data.eval" if self._evaluating else "data.eval_split")
         return data_report_pb2.DataReport(
-            train=self._train.report,
+            train=self._train.report if self._train else None,
             eval=self._eval.report if self._eval else None,
             evaluation_sets=[each for each in self._sets if each.rows],
             remarks=[*self._tokens.remarks, *self._leaks()],
@@ -149,8 +150,9 @@ class Splits:
         written = row.whole() if self._stage == "reward" and isinstance(row, IdPair) else row
         if aside and self._eval:
             self._eval.add(written, measures)
-        for index in range(0 if aside else times):
-            self._train.add(written, measures, again=index > 0)
+        if self._train and not aside:
+            for index in range(times):
+                self._train.add(written, measures, again=index > 0)
 
     def _count(self, name: str, rows: int) -> None:
         """Adds evaluation rows to the set of this name, which are those written last."""
@@ -161,7 +163,7 @@ class Splits:
 
     def _leaks(self) -> Iterator[str]:
         """Whether evaluation tells less than it seems to."""
-        if self._eval and (both := shared(self._eval.fingerprints, self._train.fingerprints)):
+        if self._eval and self._train and (both := shared(self._eval.fingerprints, self._train.fingerprints)):
             yield f"{counted(both)} for evaluation are also trained on"
 
     def _close(self, writer: RowWriter, sources: list[Source], field: str) -> None:

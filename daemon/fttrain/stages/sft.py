@@ -20,24 +20,29 @@ class Sft:
 
     def build(self, parts: Parts) -> Any:
         """The trainer, not yet started."""
-        spec = parts.spec
-        config = arguments.stable(spec, parts.checkpoints) | {
-            "loss_type": _LOSSES.get(spec.sft.loss, "nll"),
-            "packing": spec.data.packing,
-            "packing_strategy": "bfd",
-            "eval_packing": False,
-            "padding_free": False,
-            "shuffle_dataset": False,
-            "completion_only_loss": False,
-            "assistant_only_loss": False,
-            "dataset_kwargs": {"skip_prepare_dataset": True},
-        }
-        if spec.data.packing:
-            # Packed batches have no padding, and their documents may contain the padding token.
-            config["include_num_input_tokens_seen"] = "all"
-        trainer = _SftTrainer(args=SFTConfig(**config), **parts.for_trainer())
-        losses.score_labels_only(trainer.model)
-        return trainer
+        return trainer(parts, arguments.stable(parts.spec, parts.checkpoints))
+
+
+def trainer(parts: Parts, common: dict[str, Any]) -> Any:
+    """The trainer with the arguments that every stage shares."""
+    spec = parts.spec
+    config = common | {
+        "loss_type": _LOSSES.get(spec.sft.loss, "nll"),
+        "packing": spec.data.packing,
+        "packing_strategy": "bfd",
+        "eval_packing": False,
+        "padding_free": False,
+        "shuffle_dataset": False,
+        "completion_only_loss": False,
+        "assistant_only_loss": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+    }
+    if spec.data.packing:
+        # Packed batches have no padding, and their documents may contain the padding token.
+        config["include_num_input_tokens_seen"] = "all"
+    made = _SftTrainer(args=SFTConfig(**config), **parts.for_trainer())
+    losses.score_labels_only(made.model)
+    return made
 
 
 class _SftTrainer(Ours, SFTTrainer):  # type: ignore[misc]
