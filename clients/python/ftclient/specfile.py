@@ -10,15 +10,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from finetuned.v1.job_pb2 import JobSpec
 from finetuned.v1.training_pb2 import TrainingSpec
+from ftclient import secrets
 from ftclient.errors import Problem, SpecFileError
 from ftclient.fields import Filler, absolute, is_path, line_of, paths, plain
+
+# A spec is lines that somebody wrote; what is larger is something else.
+LARGEST = 1024 * 1024
 
 _JOB_FIELDS = {name for name in JobSpec.DESCRIPTOR.fields_by_name if name != "training"}
 _KNOWN = (
@@ -79,6 +83,9 @@ def values_of(spec: JobSpec) -> dict[str, Any]:
 
 def read(text: str, overrides: Iterable[str] = (), *, source: str = "the spec", base: Path | None = None) -> SpecFile:
     """The spec in a YAML text. Raises SpecFileError only if it is not YAML or not a mapping; else see `problems`."""
+    if len(text) > LARGEST:
+        what = "is larger than 1 MiB; rows belong in a file of their own, named by data.train[0].path"
+        raise SpecFileError(source, [Problem("", what)])
     values = _parse(text, source)
     if values is None:
         raise SpecFileError(source, [Problem("", "the file is empty; it needs at least `model` and `data`")])
@@ -110,8 +117,10 @@ def _build(values: Mapping[str, Any], problems: Iterable[Problem], source: str, 
         filler.problem("training", "expected a mapping with model, data, …", line_of(values, "training"))
     else:
         filler.fill(spec.training, values, keys=of_training)
-    by_line = sorted(filler.problems, key=lambda problem: problem.line or 0)
-    return SpecFile(source, spec, tuple(by_line), values)
+    found = SpecFile(source, spec, (), values)
+    for path, text in secrets.take_out(spec):
+        filler.problem(path.removeprefix("training."), text, found.line_of(path))
+    return replace(found, problems=tuple(sorted(filler.problems, key=lambda problem: problem.line or 0)))
 
 
 def _parse(text: str, source: str) -> Any:
@@ -128,6 +137,8 @@ def _parse(text: str, source: str) -> Any:
         raise SpecFileError(source, [Problem(found[1] if found else "", text, _line(error))]) from error
     except MarkedYAMLError as error:
         raise SpecFileError(source, [Problem("", _syntax(error), _line(error))]) from error
+    except RecursionError:
+        raise SpecFileError(source, [Problem("", "not a spec: nested too deeply")]) from None
     except YAMLError as error:
         raise SpecFileError(source, [Problem("", f"not YAML: {str(error).splitlines()[0]}")]) from error
 

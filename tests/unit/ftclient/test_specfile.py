@@ -13,7 +13,7 @@ from ftclient.specfile import from_mapping, read
 from ftclient.units import DURATION_FORMS, TIME_FORMS
 
 METHODS = "lora, qlora, full, freeze, adalora, vera, oft, boft, ia3, prefix_tuning, prompt_tuning or p_tuning"
-STAGES = "sft, pretrain, dpo, reward, kto, orpo, cpo, grpo, rloo, ppo or distill"
+STAGES = "sft, pretrain, dpo, reward, kto, orpo, cpo, grpo, rloo, ppo, distill, evaluate, export or chat"
 MINIMAL = """\
 model: {path: /models/smol}
 data:

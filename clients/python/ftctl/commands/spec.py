@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -167,9 +168,13 @@ def _say(job: Job, form: Format) -> None:
 
 def read(file: str, overrides: Sequence[str] | None) -> SpecFile:
     """The file as far as it can be read. Exits if there is nothing that could be sent."""
+    from ftclient.specfile import LARGEST
+
     source, base = ("<stdin>", Path.cwd()) if file == "-" else (file, Path(file).parent)
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+        with nullcontext(sys.stdin) if file == "-" else Path(file).open() as opened:
+            # One more than is accepted: what is larger is refused, and never read whole.
+            text = opened.read(LARGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise FtError(
