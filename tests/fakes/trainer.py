@@ -12,6 +12,7 @@ file it trains 5 quick steps. Keys, all optional, those marked * also below "pre
     print_lines 0, print_bytes 20 * lines it prints at each step
     fits -1                        largest micro-batch that does not run out of memory at oom_at
     peak_bytes                     what it says it has held at most
+    output_bytes                   size of the weights it leaves; without: none
 
 A trial takes 3 steps and keeps nothing, as a real one.
 """
@@ -130,6 +131,8 @@ class Fake:
         folder = Path(self.bootstrap.output_path)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "adapter_config.json").write_text("{}")
+        if "output_bytes" in self.script:
+            (folder / "weights.bin").write_bytes(bytes(self.script["output_bytes"]))
         manifest.write(folder, self.bootstrap.job_id, self.steps, manifest.spec_digest(self.bootstrap.spec))
 
 
