@@ -18,12 +18,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ftclient.aio import AsyncClient as AsyncClient
+    from ftclient.changes import JobChange as JobChange
     from ftclient.client import Client as Client
     from ftclient.enums import JobState as JobState
     from ftclient.errors import AlreadyExists as AlreadyExists
     from ftclient.errors import Ambiguous as Ambiguous
     from ftclient.errors import ApiError as ApiError
     from ftclient.errors import AuthError as AuthError
+    from ftclient.errors import ContextError as ContextError
+    from ftclient.errors import CursorTooOld as CursorTooOld
     from ftclient.errors import DataRefused as DataRefused
     from ftclient.errors import DeadlineExceeded as DeadlineExceeded
     from ftclient.errors import FtError as FtError
@@ -51,6 +55,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "aio": ("AsyncClient",),
+    "changes": ("JobChange",),
     "client": ("Client",),
     "enums": ("JobState",),
     "errors": (
@@ -58,6 +64,8 @@ _HOMES = {
         "Ambiguous",
         "ApiError",
         "AuthError",
+        "ContextError",
+        "CursorTooOld",
         "DataRefused",
         "DeadlineExceeded",
         "FtError",

@@ -12,10 +12,13 @@
     │   ├── DataRefused     the data of a spec cannot be used
     │   ├── LimitReached    a limit of the daemon, or its disk, is reached
     │   ├── AuthError       not allowed
+    │   ├── CursorTooOld    changes after the cursor are not kept any more
+    │   ├── Corrupted       what came, here or there, is not what was sent
     │   ├── DeadlineExceeded
     │   └── Unavailable     nobody answers: what was tried
     ├── SpecFileError       problems in a spec file, all of them
     ├── ContextError        the file of contexts, or what it says, cannot be used
+    ├── TransferError       a file of an upload or download cannot be read, written or believed
     ├── JobFailed           from `wait`: the job, its failure, the end of its log
     ├── JobCancelled        from `wait`
     └── WaitTimeout         from `wait`
@@ -100,6 +103,14 @@ class AuthError(ApiError):
     """The daemon does not know the caller, or does not allow it this call."""
 
 
+class CursorTooOld(ApiError):
+    """Changes after the cursor are not kept any more: list the jobs, then watch anew without one."""
+
+
+class Corrupted(ApiError):
+    """What came is not what was sent: another checksum, or a file that changed meanwhile."""
+
+
 class DeadlineExceeded(ApiError):
     """The daemon did not answer in the time the call was given."""
 
@@ -140,6 +151,10 @@ class SpecFileError(FtError):
 
 class ContextError(FtError):
     """The file of contexts cannot be read or written, or what it says cannot be meant."""
+
+
+class TransferError(FtError):
+    """A file of an upload or a download, on this side, cannot be read or written, or has not the right checksum."""
 
 
 class JobFailed(FtError):

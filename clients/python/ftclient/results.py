@@ -364,6 +364,18 @@ class Explanation(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Dataset(Record):
+    """A file of rows on the daemon's host, and how many jobs that have not ended use it."""
+
+    name: str
+    sha256: str
+    bytes: int
+    file: str
+    create_time: datetime
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
 class ArtifactFile(Record):
     """A file of an artifact; `path` is relative to it."""
 

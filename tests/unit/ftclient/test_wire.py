@@ -16,13 +16,15 @@ from finetuned.v1 import (
     dataset_service_pb2,
     event_pb2,
     host_service_pb2,
+    job_changes_pb2,
     job_pb2,
     job_service_pb2,
     tracker_pb2,
     training_pb2,
+    uploaded_data_pb2,
     weights_pb2,
 )
-from ftclient import enums, events, host, previews, results, wire
+from ftclient import changes, enums, events, host, previews, results, wire
 
 MODULES = (
     job_pb2,
@@ -30,11 +32,13 @@ MODULES = (
     data_report_pb2,
     host_service_pb2,
     job_service_pb2,
+    job_changes_pb2,
     artifact_service_pb2,
     data_preview_pb2,
     dataset_service_pb2,
     tracker_pb2,
     training_pb2,
+    uploaded_data_pb2,
     weights_pb2,
 )
 # Records whose message has another name, and fields that stand in the stream's frame instead.
@@ -44,6 +48,7 @@ MESSAGES = {
     "Host": "GetHostResponse",
     "Event": "TrainingEvent",
     "DataCheck": "CheckDataResponse",
+    "Waited": "WaitJobResponse",
 }
 NOT_IN_MESSAGE = {"Event": {"seq", "kind"}, "LogLine": {"seq"}}
 IN_MESSAGE_ONLY = {
@@ -54,7 +59,10 @@ ENUMS = [e for _, e in getmembers(enums, isclass) if issubclass(e, StrEnum) and 
 
 def records() -> list[Any]:
     found = [
-        c for module in (results, host, events, previews) for _, c in getmembers(module, isclass) if is_dataclass(c)
+        c
+        for module in (results, changes, host, events, previews)
+        for _, c in getmembers(module, isclass)
+        if is_dataclass(c)
     ]
     return [c for c in dict.fromkeys(found) if c is not results.Record]
 
