@@ -142,7 +142,7 @@ def _write(message: Message, name: str, value: Any, *, present: bool) -> None:
         for item in value:
             _fill(target.add(), item)
     elif field.is_repeated:
-        target.extend(value)
+        target.extend(_number(field.enum_type, item) if field.enum_type else item for item in value)
     elif isinstance(target, Timestamp):
         _set_time(target, value)
     elif field.message_type:
@@ -150,7 +150,7 @@ def _write(message: Message, name: str, value: Any, *, present: bool) -> None:
             target.SetInParent()
         _fill(target, value)
     elif field.enum_type:
-        setattr(message, field.name, field.enum_type.values_by_name[_prefix(field.enum_type) + value.upper()].number)
+        setattr(message, field.name, _number(field.enum_type, value))
     else:
         setattr(message, field.name, value)
 
@@ -198,6 +198,10 @@ def _read_value(field: Descriptor, value: Any, slot: _Slot) -> Any:
 def _set_time(target: Timestamp, seconds: float) -> None:
     whole, fraction = divmod(seconds, 1)
     target.FromNanoseconds(int(whole) * 10**9 + round(fraction * 1e9))
+
+
+def _number(enum: Descriptor, name: str) -> int:
+    return int(enum.values_by_name[_prefix(enum) + name.upper()].number)
 
 
 def _prefix(enum: Descriptor) -> str:

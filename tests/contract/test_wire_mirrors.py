@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetuned.v1 import data_report_pb2, event_pb2, job_pb2, job_service_pb2, weights_pb2
+from finetuned.v1.training_pb2 import TrainingSpec as TrainingMessage
 from ftd import errors, records, spec, wire
 from ftd.job import Job
+from ftd.stages import Role, Sft
 from ftd.weights import Weights
 
 ROOTS: list[tuple[type, Any]] = [
@@ -155,6 +157,13 @@ def value(hint: Any, name: str, descriptor: Any) -> st.SearchStrategy[Any]:
     if get_origin(hint) is tuple:
         return st.lists(drawn, max_size=2).map(tuple)
     return st.none() | drawn if optional else drawn
+
+
+def test_several_names_of_an_enum_come_back() -> None:
+    # Too deep in a spec to be drawn often.
+    output = spec.Output(gguf=(spec.GgufType.Q8_0, spec.GgufType.BF16))
+    training = spec.TrainingSpec(output=output, stage=Sft(roles=(Role.USER, Role.ASSISTANT)))
+    assert wire.decode(spec.TrainingSpec, TrainingMessage, wire.encode(training, TrainingMessage)) == training
 
 
 @pytest.mark.parametrize(("cls", "message_cls"), ROOTS, ids=lambda c: c.__name__)

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 GENERATION = "generation { max_rows: 2 max_new_tokens: 4 temperature: 0 samples: 2 }"
 TRAINED = f"""
 schedule {{ max_steps: 2 warmup_ratio: 0 }}
-evaluation {{ cadence: CADENCE_STEPS every_steps: 2 micro_batch: 2 metric: "loss" higher_is_better: false {GENERATION} }}
+evaluation {{ cadence: CADENCE_STEPS every_steps: 2 micro_batch: 2 metric: "loss" higher_is_better: false }}
+evaluation {{ {GENERATION} }}
 """
 USED = """
 model { dtype: DTYPE_FP32 attention: ATTENTION_SDPA }
@@ -127,7 +128,8 @@ def test_an_export_is_the_adapted_model_in_all_its_files(trained: Trained, tmp_p
 
 def test_an_export_that_cannot_be_is_refused_before_it_writes(trained: Trained, tmp_path: Path) -> None:
     push = 'output { push { repository: "us/them" token_secret: "hub" } }'
-    message = support.bootstrap(tmp_path, trained.spec(EXPORT, push), trained.rows, hub_token_path="/nowhere")
+    message = support.bootstrap(tmp_path, trained.spec(EXPORT, push), trained.rows)
+    message.hub_token_path = str(tmp_path / "gone")
     with pytest.raises(Refused, match="the secret hub cannot be read"):
         support.train(message)
     assert not list(tmp_path.glob("*output*"))
