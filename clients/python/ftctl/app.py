@@ -15,7 +15,23 @@ from typer.main import get_command_name
 
 from ftclient.errors import FtError
 from ftctl import exits, guide, session
-from ftctl.commands import compare, completion, data, health, host, import_, jobs, metrics, reference, spec, streams, top
+from ftctl.commands import (
+    artifacts,
+    compare,
+    completion,
+    contexts,
+    data,
+    events,
+    health,
+    host,
+    import_,
+    jobs,
+    metrics,
+    reference,
+    spec,
+    streams,
+    top,
+)
 
 
 class Commands(TyperGroup):
@@ -60,11 +76,16 @@ app = typer.Typer(
 def _options(
     address: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Of the daemon, e.g. unix:/run/finetuned/ftd.sock.", envvar="FTD_ADDRESS"),
+        typer.Option(metavar="ADDRESS", help="Of the daemon: HOST:PORT, or unix:PATH. Default: FTD_ADDRESS."),
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A daemon by name; see `ftctl context`. Default: FTD_CONTEXT."),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="With an error, show its trace and the request's id.")] = False,
 ) -> None:
     session.settings.address = address
+    session.settings.context = context
     session.settings.debug = debug
 
 
@@ -84,6 +105,9 @@ app.command()(streams.logs)
 app.command()(metrics.metrics)
 app.command()(compare.compare)
 app.command()(streams.wait)
+app.command()(events.events)
+app.command()(artifacts.artifacts)
+app.command()(artifacts.checkpoints)
 app.command()(jobs.cancel)
 app.command()(jobs.save)
 app.command()(jobs.stop)
@@ -94,6 +118,7 @@ app.command()(jobs.release)
 # A negative priority is no option.
 app.command(context_settings={"ignore_unknown_options": True})(jobs.priority)
 app.command()(jobs.front)
+app.command()(events.label)
 app.command()(jobs.retry)
 app.command()(jobs.delete)
 app.command()(top.top)
@@ -104,6 +129,9 @@ app.command()(host.quarantine)
 app.command("release-gpu")(host.release_gpu)
 app.command()(health.version)
 app.command()(health.doctor)
+app.add_typer(contexts.context_app, name="context")
+app.add_typer(contexts.config_app, name="config")
+app.command()(contexts.login)
 app.command()(completion.completion)
 for same, command in guide.SAME_AS.items():
     app.command(same, hidden=True)(getattr(spec, command))

@@ -1,4 +1,4 @@
-"""What one run of `ftctl` shares: the daemon's address, whether to show traces, how errors and Ctrl-C are told."""
+"""What one run of `ftctl` shares: which daemon it is about, whether to show traces, how errors and Ctrl-C are told."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Settings:
     """The global options."""
 
     address: str | None = None
+    context: str | None = None
     debug: bool = False
 
 
@@ -33,7 +34,7 @@ def connect() -> Client:
     """A client of the daemon; grpc is imported here, when a command needs it."""
     from ftclient import Client
 
-    return Client(settings.address)
+    return Client(settings.address, context=settings.context)
 
 
 def note(message: str = "", **style: bool) -> None:
@@ -71,6 +72,17 @@ def detachable(job: str) -> Iterator[None]:
         note("detached; the job goes on")
         note(f"re-attach: ftctl watch {job}")
         note(f"cancel:    ftctl cancel {job}")
+        raise typer.Exit(exits.INTERRUPTED) from None
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C inside says how to go on with what was moved."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note()
+        note("cut; what has come is kept, and the same command goes on from there")
         raise typer.Exit(exits.INTERRUPTED) from None
 
 

@@ -44,7 +44,7 @@ def calls(line: str) -> Iterator[list[str]]:
     words = shlex.split(line.replace("<(", " ").replace(")", " "), comments=True)
     while "ftctl" in words:
         words = words[words.index("ftctl") + 1 :]
-        end = next((place for place, word in enumerate(words) if word in ("|", ">", "&&")), len(words))
+        end = next((place for place, word in enumerate(words) if word in ("|", ">", "<", "&&")), len(words))
         yield words[:end]
 
 

@@ -43,7 +43,8 @@ def jobs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
     from ftclient.errors import FtError
 
-    session.settings.address = ctx.find_root().params.get("address")
+    given = ctx.find_root().params
+    session.settings.address, session.settings.context = given.get("address"), given.get("context")
     try:
         with session.connect() as client:
             found = list(islice(client.list(page_size=_JOBS, timeout=_SECONDS), _JOBS))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ftclient import __version__
+from ftclient.contexts import target
 from ftclient.errors import FtError
 from ftclient.skew import skew
 from ftctl import exits, output, session, text
@@ -59,7 +60,9 @@ def _here() -> Iterator[Finding]:
 
     libraries = ", ".join(f"{name} {version_of(name)}" for name in ("grpcio", "protobuf"))
     yield _OK, f"ftctl {__version__}, python {sys.version.split()[0]}, {libraries}", ""
-    yield _OK, f"looking for the daemon at {session.settings.address or 'the default sockets'}", ""
+    found = target(session.settings.address, context=session.settings.context)
+    security = ", by TLS" if found.secure else ""
+    yield _OK, f"looking for the daemon at {', '.join(found.addresses)} ({found.origin}{security})", ""
 
 
 def _there(host: Host, waiting: int) -> Iterator[Finding]:
