@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import io
 import math
-import os
-import pty
-import struct
-import subprocess
-import sys
-import termios
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from functools import partial
 
 import pytest
 from rich.console import Console
 from tests.fakes.daemon import FakeDaemon
-from tests.support.client import START, job, training_events
+from tests.support.client import START, job, log_lines, training_events
+from tests.support.terminal import Terminal
 from tests.unit.ftctl.conftest import same_as_golden
 
 from finetuned.v1 import event_pb2, job_pb2
@@ -194,29 +187,37 @@ def test_on_a_terminal(daemon: FakeDaemon) -> None:
     daemon.events[made.id] = training_events(10)
     # So that there is a picture before the end.
     daemon.watched[made.id] = [job("RUNNING", step=step) for step in range(1, 10)] + [made]
-    code, printed = in_terminal(daemon, "watch", "@last", "--exit-status")
-    assert code == 0
-    assert "\x1b[?1049h" in printed
-    assert "\x1b[?1049l" in printed
-    last_words = printed.rpartition("\x1b[?1049l")[2]
+    with Terminal("watch", "@last", "--exit-status", environ={"FTD_ADDRESS": daemon.address}) as terminal:
+        assert terminal.ended() == 0
+        assert "\x1b[?1049h" in terminal.written
+        last_words = terminal.written.rpartition("\x1b[?1049l")[2]
     assert "✓" in last_words
     assert "/runs/k7m2p9x4qd/output" in last_words
-    assert "\x1b[?1049l" not in in_terminal(daemon, "get", "jobs")[1]
+    with Terminal("get", "jobs", environ={"FTD_ADDRESS": daemon.address}) as terminal:
+        assert terminal.ended() == 0
+        assert "\x1b[?1049l" not in terminal.written
 
 
-def in_terminal(daemon: FakeDaemon, *args: str) -> tuple[int, str]:
-    """Runs `ftctl` on a terminal of 80 columns and 24 lines; its code and all it wrote there."""
-    main, sub = pty.openpty()
-    fcntl.ioctl(sub, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
-    environment |= {"FTD_ADDRESS": daemon.address, "TERM": "xterm-256color"}
-    program = str(Path(sys.executable).with_name("ftctl"))
-    process = subprocess.Popen([program, *args], stdin=sub, stdout=sub, stderr=sub, env=environment)
-    os.close(sub)
-    printed = b""
-    # Reading fails when the last process that holds the terminal is gone.
-    with contextlib.suppress(OSError):
-        while chunk := os.read(main, 65536):
-            printed += chunk
-    os.close(main)
-    return process.wait(timeout=20), printed.decode()
+def test_on_a_terminal_that_changes_its_size(daemon: FakeDaemon) -> None:
+    made = job("RUNNING", step=30, total=40)
+    daemon.jobs[made.id] = made
+    again = event_pb2.TrainingEvent(attempt=2, started=event_pb2.AttemptStarted(first_step=10, total_steps=40))
+    daemon.events[made.id] = [*training_events(20)[:-1], again, *training_events(30)[11:31]]
+    daemon.log_lines[made.id] = log_lines(9)
+    with Terminal("watch", "support-v3", environ={"FTD_ADDRESS": daemon.address}) as terminal:
+        for width, height in ((80, 24), (120, 40), (60, 20)):
+            terminal.resize(width, height)
+            lines = terminal.until(partial(_fills, width))
+            drawn = "\n".join(lines)
+            for part in ("75%  step 30/40", "attempt 2", "eta 58s", "1.1 GiB of 1.9 GiB", "line 9", "Ctrl-C"):
+                assert part in drawn
+        terminal.interrupt()
+        assert terminal.ended() == 130
+        assert "re-attach: ftctl watch k7m2p9x4qd" in terminal.written
+
+
+def _fills(width: int, lines: list[str]) -> bool:
+    """Whether the picture has been drawn for this width, with all there is to say."""
+    tops = {len(line) for line in lines if line.startswith("╭")}
+    whole = "support-v3" in lines[0] and "Ctrl-C" in lines[-1]
+    return whole and tops == {width} and "line 9" in "\n".join(lines)

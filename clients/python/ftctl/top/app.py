@@ -131,16 +131,9 @@ class Top(App[None]):
         if columns != self._columns:
             table.add_columns(*columns)
             self._columns = columns
-        for row in self._rows:
-            cells = model.cells(row, columns, self.size.width)
-            style = STATE_STYLES.get(row.job.state, "")
-            table.add_row(
-                *(
-                    Text(cell, style=style if name == "STATE" else "")
-                    for name, cell in zip(columns, cells, strict=True)
-                ),
-                key=row.job.id,
-            )
+        for row, cells in zip(self._rows, model.cells(self._rows, columns, self.size.width), strict=True):
+            styles = [STATE_STYLES.get(row.job.state, "") if name == "STATE" else "" for name in columns]
+            table.add_row(*map(Text, cells, styles), key=row.job.id)
 
     @property
     def _chosen(self) -> model.Row | None:

@@ -28,6 +28,8 @@ COLUMNS: Mapping[str, int] = {
     "WHY": 120,
 }
 NAME_WIDTH, WIDE_NAME = 18, 28
+# Characters around each cell, and at the right edge.
+PADDING, SCROLLBAR = 2, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,14 @@ def shortened(value: str, room: int) -> str:
     return value if len(value) <= room else f"{value[: max(0, room - 1)]}…"
 
 
-def cells(row: Row, shown: Sequence[str], width: int) -> list[str]:
-    """A row's cells for a terminal of so many characters: what is long is cut, the reason last."""
-    room = {"NAME": NAME_WIDTH if width < COLUMNS["ID"] else WIDE_NAME, "WHY": max(20, width - 104)}
-    return [shortened(row.cells[name], room.get(name, width)) for name in shown]
+def cells(shown: Sequence[Row], names: Sequence[str], width: int) -> list[list[str]]:
+    """The cells of rows for a terminal of so many characters: long names and reasons are cut."""
+    longest = NAME_WIDTH if width < COLUMNS["ID"] else WIDE_NAME
+    table = [
+        [shortened(row.cells[name], longest) if name == "NAME" else row.cells[name] for name in names] for row in shown
+    ]
+    if "WHY" not in names:
+        return table
+    others = [max(map(len, column)) for column in zip(names[:-1], *(line[:-1] for line in table), strict=True)]
+    room = width - sum(others) - PADDING * len(names) - SCROLLBAR
+    return [[*line, shortened(why, room)] for *line, why in table]

@@ -23,6 +23,7 @@ from ftctl.show import devices
 
 # Pictures a second of one job.
 FRAMES = 4
+LEAST_BAR = 8
 
 
 def device_lines(host: Host, width: int) -> Text:
@@ -31,7 +32,9 @@ def device_lines(host: Host, width: int) -> Text:
         return Text(f"the host offers no device; inventory: {host.inventory}", style="red")
     shown = Text(no_wrap=True)
     for device in host.devices:
-        line = _device(device, max(8, min(devices.WIDEST_BAR, width - 54)))
+        # Why it is not used is worth more than its bar.
+        room = LEAST_BAR if device.unfit else max(LEAST_BAR, min(devices.WIDEST_BAR, width - 54))
+        line = _device(device, room)
         line.truncate(width, overflow="ellipsis")
         shown.append_text(line).append("\n")
     shown.rstrip()
