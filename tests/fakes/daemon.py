@@ -27,11 +27,13 @@ from finetuned.v1 import (
     event_pb2,
     host_service_pb2,
     host_service_pb2_grpc,
+    job_changes_pb2,
     job_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
     metric_service_pb2,
     metric_service_pb2_grpc,
+    uploaded_data_pb2,
 )
 
 ENDED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
@@ -56,6 +58,8 @@ class FakeDaemon(
         self.log_lines: dict[str, list[event_pb2.LogLine]] = defaultdict(list)
         # What WatchJob says of a job, one after the other; without: the job as it is.
         self.watched: dict[str, list[job_pb2.Job]] = {}
+        # What WatchJobs tells: each with its number as the cursor.
+        self.changes: list[job_changes_pb2.JobChange] = []
         self.violations: list[job_service_pb2.Violation] = []
         self.plan = job_service_pb2.PlanJobResponse()
         # What ExplainJob says of the job it is asked for, which it adds.
@@ -65,6 +69,7 @@ class FakeDaemon(
         self.projects: list[host_service_pb2.ProjectUse] = []
         self.artifacts: list[artifact_service_pb2.Artifact] = []
         self.data = dataset_service_pb2.GetDataReportResponse()
+        self.datasets: list[uploaded_data_pb2.Dataset] = []
         self.previewed: list[data_preview_pb2.PreviewedRow] = []
         self.checks: list[dataset_service_pb2.CheckDataResponse] = []
         # Why looks at data are refused.
@@ -159,6 +164,9 @@ class FakeDaemon(
         job = self._find(request.job, context)
         for name in {"priority", "front"} & set(request.update_mask.paths):
             setattr(job, name, getattr(request, name))
+        for key in [path.removeprefix("labels.") for path in request.update_mask.paths if path.startswith("labels.")]:
+            job.labels.pop(key, None)
+            job.labels.update({key: request.labels[key]} if key in request.labels else {})
         return job_service_pb2.UpdateJobResponse(job=job)
 
     def CancelJob(self, request: job_service_pb2.CancelJobRequest, context: Context) -> Any:  # noqa: N802
@@ -208,6 +216,17 @@ class FakeDaemon(
                 break
             del seen[0]
         if seen[0].state not in ENDED:
+            _until_closed(context)
+
+    def WatchJobs(self, request: job_changes_pb2.WatchJobsRequest, context: Context) -> Iterator[Any]:  # noqa: N802
+        self._heard(request, context)
+        cut = self.cuts.popleft() if self.cuts else None
+        told = [change for change in self.changes if int(change.cursor) > int(request.cursor or 0)][:cut]
+        last = told[-1].cursor if told else request.cursor
+        yield job_changes_pb2.WatchJobsResponse(changes=told, cursor=last, up_to_date=cut is None)
+        if cut is not None:
+            self._cut(context)
+        elif not request.no_follow:
             _until_closed(context)
 
     # Streams
@@ -290,6 +309,10 @@ class FakeDaemon(
     def CheckData(self, request: dataset_service_pb2.CheckDataRequest, context: Context) -> Iterator[Any]:  # noqa: N802
         self._heard_look(request, context)
         yield from self.checks
+
+    def ListDatasets(self, request: uploaded_data_pb2.ListDatasetsRequest, context: Context) -> Any:  # noqa: N802
+        self._heard(request, context)
+        return uploaded_data_pb2.ListDatasetsResponse(datasets=self.datasets)
 
     def ListArtifacts(self, request: artifact_service_pb2.ListArtifactsRequest, context: Context) -> Any:  # noqa: N802
         self._heard(request, context)

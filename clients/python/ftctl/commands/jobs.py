@@ -29,13 +29,17 @@ JobsArgument = Annotated[
     typer.Argument(metavar="JOB...", help="Ids, prefixes, names, or @last.", autocompletion=completion.jobs),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print ids only.")]
+SELECTOR_HELP = "Only with such labels, e.g. 'team=cx,stage!=test,size in (s,m),owner,!draft'."
+Selector = Annotated[list[str] | None, typer.Option("-l", "--selector", metavar="SELECTOR", help=SELECTOR_HELP)]
+States = Annotated[list[str] | None, typer.Option(help="Only in this state, e.g. running; may be repeated.")]
+Project = Annotated[str, typer.Option(help="Only of this project.")]
 
 
 def get(
     what: Annotated[list[str] | None, typer.Argument(metavar="[jobs | [job] JOB...]", help="Default: jobs.")] = None,
-    label: Annotated[list[str] | None, typer.Option("-l", "--label", metavar="KEY=VALUE", help="Only with it.")] = None,
-    state: Annotated[list[str] | None, typer.Option(help="Only in this state, e.g. running; may be repeated.")] = None,
-    project: Annotated[str, typer.Option(help="Only of this project.")] = "",
+    selector: Selector = None,
+    state: States = None,
+    project: Project = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many jobs.")] = 50,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on with every change; json is a line each.")] = False,
     quiet: Quiet = False,
@@ -50,7 +54,7 @@ def get(
     form = Format.NAME if quiet else form
     with session.connect() as client:
         fetch: Callable[[], Iterator[Job]] = partial(
-            client.list, states=_states(state or []), labels=_labels(label or []), project=project
+            client.list, states=read_states(state), selector=",".join(selector or []), project=project
         )
         if names:
             fetch = partial(map, client.get, [session.last(client, name) for name in names])
@@ -210,19 +214,12 @@ def _print(jobs: Sequence[Job], form: Format) -> None:
         show.jobs(jobs, form)
 
 
-def _states(given: list[str]) -> list[Any]:
+def read_states(given: list[str] | None) -> list[Any]:
+    """The states that --state names."""
     from ftclient import JobState
 
     known = [state for state in JobState if state is not JobState.UNKNOWN]
-    for state in given:
+    for state in given or []:
         if state.lower() not in known:
             raise typer.BadParameter(f"--state {state}: accepted: {', '.join(known)}")
-    return [JobState(state.lower()) for state in given]
-
-
-def _labels(given: list[str]) -> dict[str, str]:
-    pairs = [label.partition("=") for label in given]
-    for key, equals, value in pairs:
-        if not equals:
-            raise typer.BadParameter(f"-l {key}{value}: expected KEY=VALUE")
-    return {key: value for key, _, value in pairs}
+    return [JobState(state.lower()) for state in given or []]

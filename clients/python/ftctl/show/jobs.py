@@ -77,6 +77,8 @@ def _facts(found: Job) -> None:
         ("State", f"{found.state}{because(found.reason)}"),
         ("Project", found.project),
         ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(found.labels.items()))),
+        ("Annotations", ", ".join(f"{key}={value}" for key, value in sorted(found.annotations.items()))),
+        ("Trace", found.traceparent),
         ("Priority", f"{found.priority}, moved to the front" if found.front else str(found.priority)),
         ("After", ", ".join(_dependency(each) for each in found.dependencies)),
         *_wishes(found.spec),
