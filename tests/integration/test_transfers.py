@@ -6,6 +6,8 @@ import asyncio
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,6 +185,29 @@ def test_a_full_disk_is_said_and_the_download_goes_on_later(
     assert (caught.value.why, "goes on where it was" in caught.value.advice) == ("No space left on device", True)
     monkeypatch.setattr(os, "fsync", fsync)
     client.download(job, tmp_path / "a")
+
+
+def ftctl(daemon: Daemon, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("ftctl")), "--address", f"unix:{daemon.socket}", *args]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_moves_the_same_files(daemon: Daemon, client: Client, rows: Path, tmp_path: Path) -> None:
+    sent = ftctl(daemon, "data", "upload", str(rows), "--name", "support", "-q")
+    assert (sent.returncode, sent.stdout) == (0, "support\n")
+    assert ftctl(daemon, "data", "list").stdout.splitlines()[1].split()[0] == "support"
+    removed = ftctl(daemon, "data", "delete", "support", "nobody")
+    assert (removed.returncode, removed.stderr.splitlines()[0]) == (1, "deleted support")
+    assert "no data set has the name" in removed.stderr
+    job, folder = finished(daemon), tmp_path / "a"
+    fetched = ftctl(daemon, "artifacts", job, "--download", str(folder))
+    assert (fetched.returncode, fetched.stdout) == (0, f"{folder}\n")
+    assert (folder / "manifest.json").exists()
+    assert ftctl(daemon, "checkpoints", job, "--delete", "checkpoint-2").stderr == "deleted checkpoint-2\n"
+    assert ftctl(daemon, "checkpoints", job, "-o", "name").stdout == "checkpoint-4\n"
+    refused = ftctl(daemon, "checkpoints", job, "--delete", "output")
+    assert refused.returncode == 6
+    assert "ftctl delete JOB" in refused.stderr
 
 
 def test_the_same_on_an_event_loop(daemon: Daemon, rows: Path, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Commands about the data of a spec: `data preview` and `data check`. They make no job."""
+"""Commands about data: of a spec, before there is a job, and of data sets that are sent to the daemon's host."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,13 +14,14 @@ from ftctl.commands import spec
 from ftctl.commands.spec import File, Overrides
 from ftctl.output import Format
 from ftctl.show import data as show
+from ftctl.show import files as show_files
 
 if TYPE_CHECKING:
     from ftclient import Client
     from ftclient.previews import DataCheck
     from ftclient.specfile import SpecFile
 
-app = typer.Typer(no_args_is_help=True, help="Look at the data of a spec before there is a job.")
+app = typer.Typer(no_args_is_help=True, help="Look at the data of a spec, and keep data sets on the daemon's host.")
 
 
 @app.command()
@@ -71,6 +73,57 @@ def check(
         show.check(last)
     else:
         output.one(last.proto, form)
+
+
+@app.command()
+def upload(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of rows.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the data set; by default made of the file's name.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the name only.")] = False,
+    form: Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML, Format.NAME)] = Format.TABLE,
+) -> None:
+    """Send a file of rows to the daemon's host, where specs name it: data: {train: [{dataset: NAME}]}.
+
+    Run again after a cut it goes on where it was; what is there already is not sent.
+    """
+    with session.connect() as client, session.resumable(), show_files.bar("uploading") as progress:
+        sent = client.upload(file, name=name, progress=progress)
+    if quiet or form is Format.NAME:
+        output.line(sent.name)
+    elif form is Format.TABLE:
+        show_files.datasets([sent])
+    else:
+        output.one(sent.proto, form)
+
+
+@app.command("list")
+def list_(
+    form: Annotated[
+        Format, output.option(Format.TABLE, Format.JSON, Format.JSONL, Format.YAML, Format.NAME)
+    ] = Format.TABLE,
+) -> None:
+    """List the data sets on the daemon's host."""
+    with session.connect() as client:
+        found = list(client.datasets())
+    match form:
+        case Format.TABLE:
+            show_files.datasets(found)
+        case Format.NAME:
+            for each in found:
+                output.line(each.name)
+        case _:
+            output.many([each.proto for each in found], form)
+
+
+@app.command()
+def delete(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of data sets.")]) -> None:
+    """Remove data sets from the daemon's host. Exit code: 6 while a job that has not ended uses one."""
+    with session.connect() as client:
+        for name in names:
+            client.delete_dataset(name)
+            session.note(f"deleted {name}")
 
 
 def _follow(client: Client, found: SpecFile) -> DataCheck:
