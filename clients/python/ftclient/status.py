@@ -60,7 +60,7 @@ _ADVICE: dict[type[errors.ApiError], str] = {
     errors.WrongState: "`ftctl describe JOB` shows its state and how it came there",
     errors.CursorTooOld: "list the jobs there are, then watch anew without a cursor",
     errors.LimitReached: "`ftctl doctor` shows the daemon's disk and jobs",
-    errors.AuthError: "ask whoever runs the daemon for access",
+    errors.AuthError: "give your token in FTD_TOKEN or the context, or ask whoever runs the daemon for access",
     errors.DeadlineExceeded: "try again; `ftctl doctor` shows whether the daemon is well",
 }
 _ADVICE_BY_CODE = {
