@@ -144,6 +144,10 @@ async def test_a_job_is_opened_and_left(host: FakeDaemon) -> None:
         while opened._view.step is None:
             await pilot.pause(0.05)
         assert opened._view.step.step <= 10
+        await press(pilot, "enter", "a", "c", "n")
+        assert pilot.app.screen is opened
+        await press(pilot, "h")
+        assert "it is running" in next(iter(pilot.app._notifications)).title
         await press(pilot, "escape")
         assert names(pilot)[0] == "support-v3"
 

@@ -33,8 +33,8 @@ class Size(NamedTuple):
     height: int
 
 
-def live(view: View, size: Size, now: datetime) -> RenderableType:
-    """The whole screen while the job goes on."""
+def live(view: View, size: Size, now: datetime, *, hint: bool = True) -> RenderableType:
+    """The whole screen while the job goes on; with `hint` its last line says how to leave and how to cancel."""
     width, height = size
     log_rows = max(2, min(8, (height - 11) // 3))
     chart_rows = max(3, height - 11 - log_rows)
@@ -46,7 +46,7 @@ def live(view: View, size: Size, now: datetime) -> RenderableType:
         _facts(view, width, now),
         _chart(view, width, chart_rows),
         _log(view, width, log_rows),
-        _footer(view, width),
+        _footer(view, width, hint=hint),
     )
 
 
@@ -218,9 +218,9 @@ def _tail(view: View, rows: int) -> list[str]:
     return [line.rstrip("\r").rpartition("\r")[2].expandtabs(4) for line in list(view.lines)[-rows:]]
 
 
-def _footer(view: View, width: int) -> RenderableType:
-    left = Text(" Ctrl-C leaves the job running", style=LABEL)
-    right = Text(f"ftctl cancel {view.job.id}" if width > 60 else "", style=LABEL)
+def _footer(view: View, width: int, *, hint: bool) -> RenderableType:
+    left = Text(" Ctrl-C leaves the job running" if hint else "", style=LABEL)
+    right = Text(f"ftctl cancel {view.job.id}" if hint and width > 60 else "", style=LABEL)
     if view.notice:
         left = Text(f" {view.notice}", style="yellow", no_wrap=True, overflow="ellipsis")
         right = Text()

@@ -152,6 +152,11 @@ class Top(App[None]):
 
     # What the keys do
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """In the view of one job the keys of the table do nothing, and are not offered."""
+        del parameters
+        return action not in ("open", "ended", "move") or len(self.screen_stack) == 1
+
     def action_move(self, by: int) -> None:
         """Moves the cursor."""
         table = self.query_one(DataTable)

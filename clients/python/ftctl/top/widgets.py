@@ -131,4 +131,4 @@ class OneJob(Screen[None]):
         except FtError as error:
             self.app.notify(str(error), severity="error")
         size = screen.Size(self.size.width, self.size.height - 1)
-        self.query_one(Static).update(screen.live(self._view, size, datetime.now(UTC)))
+        self.query_one(Static).update(screen.live(self._view, size, datetime.now(UTC), hint=False))
