@@ -61,8 +61,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "delete": ("ftctl delete JOB",),
     "watch": ("ftctl watch @last", "ftctl watch JOB --exit-status && notify-send done"),
     "logs": ("ftctl logs @last -f", "ftctl logs JOB --since 10m --grep 'error|warn' --timestamps"),
-    "metrics": ("ftctl metrics @last -m loss,eval_loss", "ftctl metrics JOB -o csv > loss.csv"),
-    "compare": ("ftctl compare JOB OTHER --only-changed",),
+    "metrics": (
+        "ftctl metrics @last --follow  # charts on a terminal",
+        "ftctl metrics JOB -m loss,grad_norm --smooth 0.6 --log-y --x tokens",
+        "ftctl metrics JOB -m loss,eval_loss -o csv > loss.csv",
+    ),
+    "compare": ("ftctl compare JOB OTHER --only-changed", "ftctl compare JOB OTHER --chart eval_loss"),
     "wait": ("ftctl wait JOB --timeout 6h", "ftctl wait JOB --for step=500"),
     "events": (
         "ftctl events -f",
