@@ -12,12 +12,11 @@ from dataclasses import replace
 
 from ftd.errors import InvalidRequest, JobAmbiguous, JobNotFound, Violation
 from ftd.job import Job
-from ftd.origins import Kind, Origin, Taken, jobs_in, misfit, output_kind, strange_bases, take
+from ftd.origins import Kind, Origin, Taken, jobs_in, misfit, output_kind, strange_bases, take, takes_checkpoint
 from ftd.queue import Queue
 from ftd.records import JobState
 from ftd.rundir import RunDirectories
 from ftd.spec import Dependency, DependencyCondition, TrainingSpec
-from ftd.weights import Resume
 
 
 class Chains:
@@ -43,10 +42,11 @@ class Chains:
                 problems.append(Violation(f"training.{place}", problem))
         if problems or not origins:
             return Taken(training, origins, problems=tuple(problems))
+        origins, found = await asyncio.to_thread(self._with_checkpoints, training, origins)
         taken = take(training, origins)
-        taken, found = await asyncio.to_thread(self._checkpoint, taken, origins)
         problems = [Violation(f"training.{place}", text) for place, text in (*strange_bases(taken, origins), *found)]
-        return Taken(taken, origins, _dependencies(origins), tuple(problems), *await self._description(taken, origins))
+        dependencies = _dependencies(training, origins)
+        return Taken(taken, origins, dependencies, tuple(problems), *await self._description(taken, origins))
 
     async def _base(self, job: Job) -> Job | None:
         """The job whose output the job's model is."""
@@ -69,29 +69,33 @@ class Chains:
             path, job = job.resolved.model.path, await self._base(job)
         return (path or "") if path != taken.model.path else "", template
 
-    def _checkpoint(
-        self, taken: TrainingSpec, origins: Mapping[str, Origin]
-    ) -> tuple[TrainingSpec, list[tuple[str, str]]]:
-        """The training with the path of the checkpoint it goes on from, and what is wrong with that. Reads folders."""
-        origin, resume = origins.get("resume.from_job"), taken.resume
-        if origin is None or resume is None:
-            return taken, []
-        run = self._runs.get(origin.job.id)
-        names = [artifact.name for artifact in run.artifacts() if artifact.name.startswith("checkpoint-")]
-        name = resume.checkpoint or next(iter(names), "")
-        if name not in names:
+    def _with_checkpoints(
+        self, training: TrainingSpec, origins: Mapping[str, Origin]
+    ) -> tuple[dict[str, Origin], list[tuple[str, str]]]:
+        """The origins with the folder of each checkpoint that is taken, and what is wrong with those. Reads folders."""
+        found, problems = dict(origins), list[tuple[str, str]]()
+        for place, origin in origins.items():
+            if not takes_checkpoint(training, place):
+                continue
+            field = place.removesuffix(".from_job")
+            wanted = getattr(training, field).checkpoint
+            run = self._runs.get(origin.job.id)
+            names = [artifact.name for artifact in run.artifacts() if artifact.name.startswith("checkpoint-")]
+            name = wanted or next(iter(names), "")
+            if name in names:
+                found[place] = replace(origin, checkpoint=str(run.path / "checkpoints" / name))
+                continue
             has = f"it has {', '.join(names)}" if names else "it has none"
-            where = ("resume.checkpoint", f"is {name}") if resume.checkpoint else ("resume.from_job", "left none")
-            return taken, [(where[0], f"{where[1]}, which is no complete checkpoint of job {origin.job.id}; {has}")]
-        path = str(run.path / "checkpoints" / name)
-        return replace(taken, resume=Resume(path, origin.job.id, name)), []
+            where, text = (f"{field}.checkpoint", f"is {name}") if wanted else (place, "left none")
+            problems.append((where, f"{text}, which is no complete checkpoint of job {origin.job.id}; {has}"))
+        return found, problems
 
 
-def _dependencies(origins: Mapping[str, Origin]) -> tuple[Dependency, ...]:
+def _dependencies(training: TrainingSpec, origins: Mapping[str, Origin]) -> tuple[Dependency, ...]:
     """The jobs that must have ended before, and whose outputs must stay: each once, the stricter way."""
     found: dict[str, DependencyCondition] = {}
     for place, origin in origins.items():
-        ok = place != "resume.from_job"
+        ok = not takes_checkpoint(training, place)
         found[origin.job.id] = DependencyCondition.OK if ok else found.get(origin.job.id, DependencyCondition.ANY)
         if origin.base and output_kind(origin.job.resolved) is not Kind.MODEL:
             found[origin.base.id] = DependencyCondition.OK

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ftd.errors import Violation
 from ftd.inference import Chat, Evaluate, Export
 from ftd.job import Job
-from ftd.methods import Freeze, Full, Lora, Method, PrefixTuning, PromptTuning, PTuning, Qlora
+from ftd.methods import CHANGING_INITS, Freeze, Full, Lora, Method, PrefixTuning, PromptTuning, PTuning, Qlora
 from ftd.moves import TERMINAL
 from ftd.records import JobState
 from ftd.spec import Choice, Dependency, Model, TrainingSpec, choice_name
@@ -60,10 +60,14 @@ FITS: dict[str, tuple[Kind, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A job that a training takes from. `base` is the job whose output that job began with, if it is one's."""
+    """A job that a training takes from. `base` is the job whose output that job began with, if it is one's.
+
+    `checkpoint` is the folder of what is taken in place of its output; empty: the output.
+    """
 
     job: Job
     base: Job | None = None
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +114,17 @@ def is_whole(training: TrainingSpec) -> bool:
 def misfit(training: TrainingSpec, field: str, origin: Origin) -> str:
     """Why the field cannot take from the job; empty if it can. `field` is one of `jobs_in`."""
     job, name = origin.job, _name(field)
+    checkpoint = takes_checkpoint(training, field)
+    if checkpoint and job.state not in TERMINAL:
+        accepted = "accepted is a job that has ended: a running one may still remove checkpoints"
+        return f"is job {job.id}, which is {job.state}; {accepted}"
     if name == "resume":
-        ended = "is job {}, which is {}; accepted is a job that has ended: a running one may still remove checkpoints"
-        return "" if job.state in TERMINAL else ended.format(job.id, job.state)
-    if job.state in TERMINAL - {JobState.SUCCEEDED}:
+        return ""
+    if not checkpoint and job.state in TERMINAL - {JobState.SUCCEEDED}:
         how = "failed" if job.state is JobState.FAILED else "been cancelled"
         return f"is job {job.id}, which has {how} and left no output; retry that one first"
-    kind, fitting = output_kind(job.resolved), _fitting(training, name)
+    kind = _checkpoint_kind(job.resolved) if checkpoint else output_kind(job.resolved)
+    fitting = _fitting(training, name)
     if kind not in fitting:
         return f"is job {job.id}, whose output is {_a(kind)}; accepted is {' or '.join(map(_a, fitting))}"
     if name == "from_job" and kind is Kind.ADAPTER and isinstance(training.method, Qlora):
@@ -124,6 +132,8 @@ def misfit(training: TrainingSpec, field: str, origin: Origin) -> str:
     if kind is Kind.ADAPTER and isinstance(job.resolved.method, _UNMERGEABLE) and name != "continue_from":
         method = choice_name(job.resolved.method)
         return f"is job {job.id}, whose adapter is of {method}, which cannot be merged into a model"
+    if checkpoint and _needs_conversion(job.resolved):
+        return f"is job {job.id}, whose checkpoints have adapters that do not stand alone; accepted is its output"
     if (
         not is_whole(job.resolved)
         and name not in _ON_OWN_MODEL
@@ -134,6 +144,22 @@ def misfit(training: TrainingSpec, field: str, origin: Origin) -> str:
     return ""
 
 
+def takes_checkpoint(training: TrainingSpec, field: str) -> bool:
+    """Whether the field takes a checkpoint of the job, and not its output."""
+    return field == "resume.from_job" or (field == "model.from_job" and training.model.checkpoint is not None)
+
+
+def _checkpoint_kind(training: TrainingSpec) -> Kind:
+    """What the checkpoints of a training are: nothing is merged yet."""
+    return output_kind(replace(training, output=replace(training.output, merge=None)))
+
+
+def _needs_conversion(training: TrainingSpec) -> bool:
+    """Whether an adapter goes with other weights than those of the model, until the output is made of it."""
+    lora = lora_of(training.method)
+    return lora is not None and (lora.init in CHANGING_INITS or lora.continue_from is not None)
+
+
 def take(training: TrainingSpec, origins: Mapping[str, Origin]) -> TrainingSpec:
     """The training with a path beside each job. `origins` are by the field that names them."""
 
@@ -142,7 +168,7 @@ def take(training: TrainingSpec, origins: Mapping[str, Origin]) -> TrainingSpec:
         return _output(weights, path, origin) if origin else weights
 
     filled = with_weights(training, taken)
-    return replace(filled, model=_model(filled, origins))
+    return replace(filled, model=_model(filled, origins), resume=_resume(filled.resume, origins))
 
 
 def with_weights(training: TrainingSpec, change: Callable[[str, Weights], Weights]) -> TrainingSpec:
@@ -211,10 +237,22 @@ def _model(training: TrainingSpec, origins: Mapping[str, Origin]) -> Model:
     if origin is None:
         origin = origins.get(_continued(training)) if lora and model == Model() else None
         return _base_model(model, origin.job) if origin else model
-    if output_kind(origin.job.resolved) is Kind.MODEL:
-        return replace(model, path=origin.job.output_path, from_job=origin.job.id)
-    adapter = Weights(path=origin.job.output_path, from_job=origin.job.id)
-    return replace(_base_model(model, origin.job), adapters=(adapter, *model.adapters))
+    theirs = origin.job.resolved
+    kind = _checkpoint_kind(theirs) if origin.checkpoint else output_kind(theirs)
+    folder = origin.checkpoint or origin.job.output_path
+    if kind is Kind.MODEL:
+        return replace(model, path=folder, from_job=origin.job.id)
+    adapter = Weights(path=folder, from_job=origin.job.id)
+    # An output brings along what it stands on.
+    below = theirs.model.adapters if origin.checkpoint else ()
+    return replace(_base_model(model, origin.job), adapters=(*below, adapter, *model.adapters))
+
+
+def _resume(resume: Resume | None, origins: Mapping[str, Origin]) -> Resume | None:
+    origin = origins.get("resume.from_job")
+    if origin is None or not origin.checkpoint:
+        return resume
+    return Resume(origin.checkpoint, origin.job.id, origin.checkpoint.rpartition("/")[2])
 
 
 def _base_model(model: Model, job: Job) -> Model:

@@ -109,6 +109,7 @@ class Model:
     attention: Attention | None = None
     from_job: str | None = None
     adapters: tuple[Weights, ...] = ()
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ def _template(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
 
 def _sources(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
     stage = training.stage or Sft()
+    if not STAGE_FORMATS[type(stage)]:
+        return
     for name, sources in (("train", training.data.train), ("eval", training.data.eval)):
         for index, source in enumerate(sources):
             for field, text in (*_source(source, stage), *_drawn(source), *_speakers(source)):

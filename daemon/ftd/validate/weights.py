@@ -47,6 +47,8 @@ def _model(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
         yield f"model.{name}", f"stands beside model.{given[0]}; accepted is one of the two"
     if model.revision is not None and model.hub_id is None:
         yield "model.revision", "is given without model.hub_id; accepted only with that"
+    if model.checkpoint is not None and model.from_job is None:
+        yield "model.checkpoint", "is given without model.from_job; accepted only with that"
     if model.adapters and isinstance(training.method, Qlora):
         text = "are merged into the model, but qlora would round them to its few bits; accepted with another method"
         yield "model.adapters", text

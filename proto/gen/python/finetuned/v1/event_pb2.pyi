@@ -35,6 +35,8 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     PHASE_EVALUATING: _Phase.ValueType  # 5
     PHASE_SAVING: _Phase.ValueType  # 6
     PHASE_EXPORTING: _Phase.ValueType  # 7
+    PHASE_ANSWERING: _Phase.ValueType  # 8
+    """A chat that waits for questions, or writes an answer."""
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
     """What a job is busy with inside a state."""
@@ -47,6 +49,8 @@ PHASE_TRAINING: Phase.ValueType  # 4
 PHASE_EVALUATING: Phase.ValueType  # 5
 PHASE_SAVING: Phase.ValueType  # 6
 PHASE_EXPORTING: Phase.ValueType  # 7
+PHASE_ANSWERING: Phase.ValueType  # 8
+"""A chat that waits for questions, or writes an answer."""
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 class _Outcome:

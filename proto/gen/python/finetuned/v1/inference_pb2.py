@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66inetuned/v1/inference.proto\x12\x0c\x66inetuned.v1\"\n\n\x08\x45valuate\"\x08\n\x06\x45xport\"\x06\n\x04\x43hatB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66inetuned/v1/inference.proto\x12\x0c\x66inetuned.v1\"\n\n\x08\x45valuate\"\x08\n\x06\x45xport\"2\n\x04\x43hat\x12\x19\n\x0cidle_seconds\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x0f\n\r_idle_secondsB+Z)finetuned.dev/go/finetuned/v1;finetunedv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,5 +37,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORT']._serialized_start=58
   _globals['_EXPORT']._serialized_end=66
   _globals['_CHAT']._serialized_start=68
-  _globals['_CHAT']._serialized_end=74
+  _globals['_CHAT']._serialized_end=118
 # @@protoc_insertion_point(module_scope)

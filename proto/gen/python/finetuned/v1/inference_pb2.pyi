@@ -57,17 +57,24 @@ Global___Export: _TypeAlias = Export  # noqa: Y015
 
 @_typing.final
 class Chat(_message.Message):
-    """Answers over ChatService until it is left."""
+    """Answers over ChatService until it is cancelled, or nobody has asked anything for a while: then it has succeeded. It leaves no output."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    IDLE_SECONDS_FIELD_NUMBER: _builtins.int
+    idle_seconds: _builtins.float
+    """Seconds without a question. Above 0, up to 86400. Default: 600."""
     def __init__(
         self,
+        *,
+        idle_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_idle_seconds", b"_idle_seconds", "idle_seconds", b"idle_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idle_seconds", b"_idle_seconds", "idle_seconds", b"idle_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__idle_seconds: _TypeAlias = _typing.Literal["idle_seconds"]  # noqa: Y015
+    _WhichOneofArgType__idle_seconds: _TypeAlias = _typing.Literal["_idle_seconds", b"_idle_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__idle_seconds) -> _WhichOneofReturnType__idle_seconds | None: ...
 
 Global___Chat: _TypeAlias = Chat  # noqa: Y015

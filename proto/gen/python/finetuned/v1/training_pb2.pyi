@@ -795,6 +795,7 @@ class Model(_message.Message):
     ATTENTION_FIELD_NUMBER: _builtins.int
     FROM_JOB_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Absolute path of a Hugging Face model folder on the daemon's host (config.json, safetensors, tokenizer), below an
     allowed model root. Exactly one of `path`, `hub_id` and `from_job`.
@@ -810,6 +811,10 @@ class Model(_message.Message):
     from_job: _builtins.str
     """In place of `path`: the output of a job, by id, prefix of an id or name. A model is taken as it is; an adapter is merged into the
     model it was trained on. The job comes after that one, and its data is prepared when that one has succeeded.
+    """
+    checkpoint: _builtins.str
+    """Checkpoint of `from_job` that is taken in place of its output, e.g. "checkpoint-200". That job must have ended. Default: its output.
+    Refused without `from_job`, and for an adapter that does not stand alone: one that began as pissa or olora, or as another adapter.
     """
     @_builtins.property
     def adapters(self) -> _containers.RepeatedCompositeFieldContainer[_weights_pb2.Weights]:
@@ -827,13 +832,16 @@ class Model(_message.Message):
         attention: Global___Attention.ValueType | None = ...,
         from_job: _builtins.str | None = ...,
         adapters: _abc.Iterable[_weights_pb2.Weights] | None = ...,
+        checkpoint: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_attention", b"_attention", "_dtype", b"_dtype", "_from_job", b"_from_job", "_hub_id", b"_hub_id", "_path", b"_path", "_revision", b"_revision", "attention", b"attention", "dtype", b"dtype", "from_job", b"from_job", "hub_id", b"hub_id", "path", b"path", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attention", b"_attention", "_checkpoint", b"_checkpoint", "_dtype", b"_dtype", "_from_job", b"_from_job", "_hub_id", b"_hub_id", "_path", b"_path", "_revision", b"_revision", "attention", b"attention", "checkpoint", b"checkpoint", "dtype", b"dtype", "from_job", b"from_job", "hub_id", b"hub_id", "path", b"path", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attention", b"_attention", "_dtype", b"_dtype", "_from_job", b"_from_job", "_hub_id", b"_hub_id", "_path", b"_path", "_revision", b"_revision", "adapters", b"adapters", "attention", b"attention", "dtype", b"dtype", "from_job", b"from_job", "hub_id", b"hub_id", "path", b"path", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attention", b"_attention", "_checkpoint", b"_checkpoint", "_dtype", b"_dtype", "_from_job", b"_from_job", "_hub_id", b"_hub_id", "_path", b"_path", "_revision", b"_revision", "adapters", b"adapters", "attention", b"attention", "checkpoint", b"checkpoint", "dtype", b"dtype", "from_job", b"from_job", "hub_id", b"hub_id", "path", b"path", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__attention: _TypeAlias = _typing.Literal["attention"]  # noqa: Y015
     _WhichOneofArgType__attention: _TypeAlias = _typing.Literal["_attention", b"_attention"]  # noqa: Y015
+    _WhichOneofReturnType__checkpoint: _TypeAlias = _typing.Literal["checkpoint"]  # noqa: Y015
+    _WhichOneofArgType__checkpoint: _TypeAlias = _typing.Literal["_checkpoint", b"_checkpoint"]  # noqa: Y015
     _WhichOneofReturnType__dtype: _TypeAlias = _typing.Literal["dtype"]  # noqa: Y015
     _WhichOneofArgType__dtype: _TypeAlias = _typing.Literal["_dtype", b"_dtype"]  # noqa: Y015
     _WhichOneofReturnType__from_job: _TypeAlias = _typing.Literal["from_job"]  # noqa: Y015
@@ -846,6 +854,8 @@ class Model(_message.Message):
     _WhichOneofArgType__revision: _TypeAlias = _typing.Literal["_revision", b"_revision"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__attention) -> _WhichOneofReturnType__attention | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint) -> _WhichOneofReturnType__checkpoint | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dtype) -> _WhichOneofReturnType__dtype | None: ...
     @_typing.overload

@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from finetuned.v1 import chat_service_pb2 as finetuned_dot_v1_dot_chat__service__pb2
 from finetuned.v1 import data_preview_pb2 as finetuned_dot_v1_dot_data__preview__pb2
 from finetuned.v1 import data_report_pb2 as finetuned_dot_v1_dot_data__report__pb2
 from finetuned.v1 import event_pb2 as finetuned_dot_v1_dot_event__pb2
@@ -30,7 +31,7 @@ from finetuned.v1 import weights_pb2 as finetuned_dot_v1_dot_weights__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"finetuned/trainer/v1/trainer.proto\x12\x14\x66inetuned.trainer.v1\x1a\x1f\x66inetuned/v1/data_preview.proto\x1a\x1e\x66inetuned/v1/data_report.proto\x1a\x18\x66inetuned/v1/event.proto\x1a\x1b\x66inetuned/v1/training.proto\x1a\x1a\x66inetuned/v1/weights.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x05\n\tBootstrap\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x10\n\x08job_name\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x15\n\rrun_directory\x18\x05 \x01(\t\x12(\n\x04spec\x18\x06 \x01(\x0b\x32\x1a.finetuned.v1.TrainingSpec\x12\x14\n\x0crank_command\x18\x07 \x03(\t\x12\x12\n\ndevice_ids\x18\x08 \x03(\t\x12\x18\n\x10memory_cap_bytes\x18\t \x01(\x04\x12\x15\n\rprepared_root\x18\n \x01(\t\x12\x1a\n\x12prepared_directory\x18\x0b \x01(\t\x12\x13\n\x0bresume_from\x18\x0c \x01(\t\x12\x19\n\x11\x61llow_remote_code\x18\r \x01(\x08\x12\x11\n\tallow_hub\x18\x0e \x01(\x08\x12\x1a\n\x12stop_grace_seconds\x18\x0f \x01(\x01\x12\x1a\n\x12kill_grace_seconds\x18\x10 \x01(\x01\x12\x45\n\x0b\x65nvironment\x18\x11 \x03(\x0b\x32\x30.finetuned.trainer.v1.Bootstrap.EnvironmentEntry\x12\x0f\n\x07threads\x18\x12 \x01(\r\x12\x16\n\x0e\x64\x61\x65mon_version\x18\x13 \x01(\t\x12\x13\n\x0boutput_path\x18\x14 \x01(\t\x12\r\n\x05probe\x18\x15 \x01(\x08\x12\x16\n\x0ehost_cap_bytes\x18\x16 \x01(\x04\x12\x15\n\rfetched_bytes\x18G \x01(\x04\x12&\n\x07lineage\x18\x17 \x01(\x0b\x32\x15.finetuned.v1.Lineage\x12\x16\n\x0ehub_token_path\x18> \x01(\t\x12.\n\x07preview\x18= \x01(\x0b\x32\x1d.finetuned.trainer.v1.Preview\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x07Preview\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0b\n\x03row\x18\x02 \x01(\x03\x12\x0c\n\x04rows\x18\x03 \x01(\x05\"\xce\x01\n\x0cKeeperRecord\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x35\n\x06keeper\x18\x03 \x01(\x0b\x32%.finetuned.trainer.v1.ProcessIdentity\x12\x34\n\x05ranks\x18\x04 \x03(\x0b\x32%.finetuned.trainer.v1.ProcessIdentity\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x0fProcessIdentity\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x02 \x01(\x04\"S\n\x0bStopRequest\x12\x0c\n\x04save\x18\x01 \x01(\x08\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04keep\x18\x03 \x01(\x08\"\x9c\x03\n\nRankResult\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.finetuned.v1.Outcome\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x15.finetuned.v1.Failure\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x05 \x01(\x04\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\x18.finetuned.v1.DataReport\x12\x1a\n\x12prepared_directory\x18\x08 \x01(\t\x12\x14\n\x0cstep_seconds\x18\t \x01(\x01\x12&\n\x07lineage\x18\n \x01(\x0b\x32\x15.finetuned.v1.Lineage\x12\x12\n\nstopped_at\x18\x0b \x01(\x03\x12\x12\n\nstopped_of\x18\x0c \x01(\x03\x12-\n\tpreviewed\x18= \x03(\x0b\x32\x1a.finetuned.v1.PreviewedRow\"\xe5\x01\n\x0b\x41ttemptExit\x12)\n\x05\x65nded\x18\x01 \x01(\x0b\x32\x1a.finetuned.v1.AttemptEnded\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrank_statuses\x18\x03 \x03(\x05\x12&\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x18.finetuned.v1.DataReport\x12\x1a\n\x12prepared_directory\x18\x05 \x01(\t\x12&\n\x07lineage\x18\x06 \x01(\x0b\x32\x15.finetuned.v1.Lineage\"\xad\x01\n\x08Manifest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x31\n\x05\x66iles\x18\x03 \x03(\x0b\x32\".finetuned.trainer.v1.ManifestFile\x12\x13\n\x0bspec_digest\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trow_order\x18\x06 \x01(\t\";\n\x0cManifestFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"finetuned/trainer/v1/trainer.proto\x12\x14\x66inetuned.trainer.v1\x1a\x1f\x66inetuned/v1/chat_service.proto\x1a\x1f\x66inetuned/v1/data_preview.proto\x1a\x1e\x66inetuned/v1/data_report.proto\x1a\x18\x66inetuned/v1/event.proto\x1a\x1b\x66inetuned/v1/training.proto\x1a\x1a\x66inetuned/v1/weights.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x05\n\tBootstrap\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x10\n\x08job_name\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x15\n\rrun_directory\x18\x05 \x01(\t\x12(\n\x04spec\x18\x06 \x01(\x0b\x32\x1a.finetuned.v1.TrainingSpec\x12\x14\n\x0crank_command\x18\x07 \x03(\t\x12\x12\n\ndevice_ids\x18\x08 \x03(\t\x12\x18\n\x10memory_cap_bytes\x18\t \x01(\x04\x12\x15\n\rprepared_root\x18\n \x01(\t\x12\x1a\n\x12prepared_directory\x18\x0b \x01(\t\x12\x13\n\x0bresume_from\x18\x0c \x01(\t\x12\x19\n\x11\x61llow_remote_code\x18\r \x01(\x08\x12\x11\n\tallow_hub\x18\x0e \x01(\x08\x12\x1a\n\x12stop_grace_seconds\x18\x0f \x01(\x01\x12\x1a\n\x12kill_grace_seconds\x18\x10 \x01(\x01\x12\x45\n\x0b\x65nvironment\x18\x11 \x03(\x0b\x32\x30.finetuned.trainer.v1.Bootstrap.EnvironmentEntry\x12\x0f\n\x07threads\x18\x12 \x01(\r\x12\x16\n\x0e\x64\x61\x65mon_version\x18\x13 \x01(\t\x12\x13\n\x0boutput_path\x18\x14 \x01(\t\x12\r\n\x05probe\x18\x15 \x01(\x08\x12\x16\n\x0ehost_cap_bytes\x18\x16 \x01(\x04\x12\x15\n\rfetched_bytes\x18G \x01(\x04\x12&\n\x07lineage\x18\x17 \x01(\x0b\x32\x15.finetuned.v1.Lineage\x12\x16\n\x0ehub_token_path\x18> \x01(\t\x12.\n\x07preview\x18= \x01(\x0b\x32\x1d.finetuned.trainer.v1.Preview\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x07Preview\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0b\n\x03row\x18\x02 \x01(\x03\x12\x0c\n\x04rows\x18\x03 \x01(\x05\"\xce\x01\n\x0cKeeperRecord\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x35\n\x06keeper\x18\x03 \x01(\x0b\x32%.finetuned.trainer.v1.ProcessIdentity\x12\x34\n\x05ranks\x18\x04 \x03(\x0b\x32%.finetuned.trainer.v1.ProcessIdentity\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x0fProcessIdentity\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x02 \x01(\x04\"S\n\x0bStopRequest\x12\x0c\n\x04save\x18\x01 \x01(\x08\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04keep\x18\x03 \x01(\x08\"\x9c\x03\n\nRankResult\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.finetuned.v1.Outcome\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x15.finetuned.v1.Failure\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\x12\x19\n\x11peak_memory_bytes\x18\x05 \x01(\x04\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\x18.finetuned.v1.DataReport\x12\x1a\n\x12prepared_directory\x18\x08 \x01(\t\x12\x14\n\x0cstep_seconds\x18\t \x01(\x01\x12&\n\x07lineage\x18\n \x01(\x0b\x32\x15.finetuned.v1.Lineage\x12\x12\n\nstopped_at\x18\x0b \x01(\x03\x12\x12\n\nstopped_of\x18\x0c \x01(\x03\x12-\n\tpreviewed\x18= \x03(\x0b\x32\x1a.finetuned.v1.PreviewedRow\"\xe5\x01\n\x0b\x41ttemptExit\x12)\n\x05\x65nded\x18\x01 \x01(\x0b\x32\x1a.finetuned.v1.AttemptEnded\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrank_statuses\x18\x03 \x03(\x05\x12&\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x18.finetuned.v1.DataReport\x12\x1a\n\x12prepared_directory\x18\x05 \x01(\t\x12&\n\x07lineage\x18\x06 \x01(\x0b\x32\x15.finetuned.v1.Lineage\"\xad\x01\n\x08Manifest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x31\n\x05\x66iles\x18\x03 \x03(\x0b\x32\".finetuned.trainer.v1.ManifestFile\x12\x13\n\x0bspec_digest\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trow_order\x18\x06 \x01(\t\";\n\x0cManifestFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"W\n\x08\x43hatPart\x12\x30\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1e.finetuned.v1.GenerateResponseH\x00\x12\x11\n\x07refusal\x18\x02 \x01(\tH\x00\x42\x06\n\x04partb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,24 +40,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BOOTSTRAP_ENVIRONMENTENTRY']._loaded_options = None
   _globals['_BOOTSTRAP_ENVIRONMENTENTRY']._serialized_options = b'8\001'
-  _globals['_BOOTSTRAP']._serialized_start=242
-  _globals['_BOOTSTRAP']._serialized_end=988
-  _globals['_BOOTSTRAP_ENVIRONMENTENTRY']._serialized_start=938
-  _globals['_BOOTSTRAP_ENVIRONMENTENTRY']._serialized_end=988
-  _globals['_PREVIEW']._serialized_start=990
-  _globals['_PREVIEW']._serialized_end=1042
-  _globals['_KEEPERRECORD']._serialized_start=1045
-  _globals['_KEEPERRECORD']._serialized_end=1251
-  _globals['_PROCESSIDENTITY']._serialized_start=1253
-  _globals['_PROCESSIDENTITY']._serialized_end=1304
-  _globals['_STOPREQUEST']._serialized_start=1306
-  _globals['_STOPREQUEST']._serialized_end=1389
-  _globals['_RANKRESULT']._serialized_start=1392
-  _globals['_RANKRESULT']._serialized_end=1804
-  _globals['_ATTEMPTEXIT']._serialized_start=1807
-  _globals['_ATTEMPTEXIT']._serialized_end=2036
-  _globals['_MANIFEST']._serialized_start=2039
-  _globals['_MANIFEST']._serialized_end=2212
-  _globals['_MANIFESTFILE']._serialized_start=2214
-  _globals['_MANIFESTFILE']._serialized_end=2273
+  _globals['_BOOTSTRAP']._serialized_start=275
+  _globals['_BOOTSTRAP']._serialized_end=1021
+  _globals['_BOOTSTRAP_ENVIRONMENTENTRY']._serialized_start=971
+  _globals['_BOOTSTRAP_ENVIRONMENTENTRY']._serialized_end=1021
+  _globals['_PREVIEW']._serialized_start=1023
+  _globals['_PREVIEW']._serialized_end=1075
+  _globals['_KEEPERRECORD']._serialized_start=1078
+  _globals['_KEEPERRECORD']._serialized_end=1284
+  _globals['_PROCESSIDENTITY']._serialized_start=1286
+  _globals['_PROCESSIDENTITY']._serialized_end=1337
+  _globals['_STOPREQUEST']._serialized_start=1339
+  _globals['_STOPREQUEST']._serialized_end=1422
+  _globals['_RANKRESULT']._serialized_start=1425
+  _globals['_RANKRESULT']._serialized_end=1837
+  _globals['_ATTEMPTEXIT']._serialized_start=1840
+  _globals['_ATTEMPTEXIT']._serialized_end=2069
+  _globals['_MANIFEST']._serialized_start=2072
+  _globals['_MANIFEST']._serialized_end=2245
+  _globals['_MANIFESTFILE']._serialized_start=2247
+  _globals['_MANIFESTFILE']._serialized_end=2306
+  _globals['_CHATPART']._serialized_start=2308
+  _globals['_CHATPART']._serialized_end=2395
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from finetuned.v1 import chat_service_pb2 as _chat_service_pb2
 from finetuned.v1 import data_preview_pb2 as _data_preview_pb2
 from finetuned.v1 import data_report_pb2 as _data_report_pb2
 from finetuned.v1 import event_pb2 as _event_pb2
@@ -36,6 +37,7 @@ class Bootstrap(_message.Message):
       runs/<job>/attempts/<n>/keeper.json    KeeperRecord                .../stop.json             StopRequest
       runs/<job>/attempts/<n>/rank-<r>.json  RankResult                  .../exit.json             AttemptExit
       runs/<job>/checkpoints/checkpoint-<step>/…, manifest.json (Manifest) last
+      runs/<job>/chat.sock                   where a chat answers; see ChatPart
       runs/<job>/output/…                    the result; manifest.json (Manifest) last
 
     The one message a keeper reads from its standard input (serialised, to end of file) and hands to every rank in the same way.
@@ -487,3 +489,33 @@ class ManifestFile(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ManifestFile: _TypeAlias = ManifestFile  # noqa: Y015
+
+@_typing.final
+class ChatPart(_message.Message):
+    """What a chat says at chat.sock. A connection is one answer: the daemon sends a GenerateRequest, the chat sends these up to the one that
+    ends it. Each message comes after its length in bytes, as 4 bytes, the highest first; who closes the connection ends the answer.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    refusal: _builtins.str
+    """Why there is no answer. Nothing follows."""
+    @_builtins.property
+    def answer(self) -> _chat_service_pb2.GenerateResponse: ...
+    def __init__(
+        self,
+        *,
+        answer: _chat_service_pb2.GenerateResponse | None = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "part", b"part", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "part", b"part", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["answer", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___ChatPart: _TypeAlias = ChatPart  # noqa: Y015
