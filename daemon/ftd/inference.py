@@ -22,5 +22,7 @@ class Export:
 class Chat:
     """Answers to whoever asks."""
 
+    idle_seconds: float | None = None
+
 
 Inference = Evaluate | Export | Chat

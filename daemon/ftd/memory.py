@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ftd import adapters_told, records
-from ftd.inference import Export, Inference
+from ftd.inference import Chat, Export, Inference
 from ftd.measured import Measurement, Subject
 from ftd.methods import Adalora, Freeze, Full, Lora, Method, Qlora, QuantType, Vera
 from ftd.online import Distill, Grpo, Online, Ppo, Rewarded, Rloo
@@ -259,7 +259,8 @@ def _use(training: TrainingSpec, stage: Inference, sequence: int) -> workload.Wo
         attention=str(training.model.attention),
         padding_free=bool(training.compute.padding_free),
         eval_micro_batch=0 if isinstance(stage, Export) else training.evaluation.micro_batch or 1,
-        answer_tokens=(answers.max_new_tokens or 0) if answers else 0,
+        # A chat's prompt and answer together have at most max_length.
+        answer_tokens=(answers.max_new_tokens or 0) if answers else int(isinstance(stage, Chat)),
         exported_weight_bytes=_exported_weight_bytes(training, quantised=False),
     )
 

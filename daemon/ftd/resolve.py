@@ -63,6 +63,8 @@ SEQUENCES_PER_UPDATE = 8
 SHARD_BYTES = 5 * 2**30
 # Of an evaluation without a training: nothing is kept for a backward pass.
 EVALUATED_ROWS = 8
+# A chat that nobody asks anything gives its memory back.
+IDLE_SECONDS = 600.0
 _TORCH_DTYPES = {"float32": Dtype.FP32, "bfloat16": Dtype.BF16, "float16": Dtype.FP16}
 
 
@@ -122,7 +124,8 @@ def _used(training: TrainingSpec, stage: Inference, device: DeviceKind, model: M
             return replace(common, output=_files(training.output, _own_dtype(model) or base.dtype))
         case Chat():
             data = _with(training.data, Data(max_length=_longest(model)))
-            return replace(common, data=data, compute=_with(training.compute, compute))
+            answers = _with(stage, Chat(idle_seconds=IDLE_SECONDS))
+            return replace(common, stage=answers, data=data, compute=_with(training.compute, compute))
 
 
 def _evaluated(data: Data, model: ModelInfo | None) -> Data:

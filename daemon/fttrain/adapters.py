@@ -46,6 +46,12 @@ def go_on(model: Any, folder: Path, dropout: float) -> Any:
         return PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=True)
 
 
+def put_on(model: Any, folder: Path) -> Any:
+    """The model with the adapter beside its weights, which can be left out at any time."""
+    with _whole(folder):
+        return PeftModel.from_pretrained(model, str(folder))
+
+
 @contextmanager
 def _whole(folder: Path) -> Iterator[None]:
     """PEFT only warns of weights of the model's adapter that the folder does not have."""

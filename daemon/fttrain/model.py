@@ -51,6 +51,16 @@ def load_model(bootstrap: trainer_pb2.Bootstrap, quantization: BitsAndBytesConfi
         return adapters.merge(model, origins.merged(spec))
 
 
+def load_adapted(bootstrap: trainer_pb2.Bootstrap) -> Any:
+    """The model with its last adapter beside the weights, where it has one, and those before that one merged."""
+    spec = bootstrap.spec
+    model = _load(bootstrap, spec.model, None, scores=False, new_head=False)
+    with _told_as_model_load(spec.model):
+        *before, last = origins.merged(spec) or [None]
+        model = adapters.merge(model, [each for each in before if each])
+        return (adapters.put_on(model, last) if last else model).requires_grad_(False).eval()
+
+
 def load_frozen(
     bootstrap: trainer_pb2.Bootstrap, field: str, weights: weights_pb2.Weights, *, scores: bool = False
 ) -> Any:

@@ -76,6 +76,7 @@ class Phase(StrEnum):
     EVALUATING = auto()
     SAVING = auto()
     EXPORTING = auto()
+    ANSWERING = auto()
 
 
 class Outcome(StrEnum):

@@ -22,6 +22,7 @@ USED: Mapping[type[Inference], Mapping[str, tuple[str, ...]]] = {
     Chat: {"data": ("max_length", *_CONVERSATIONS), "compute": ("precision",)},
 }
 _SECTIONS = ("data", "optimizer", "schedule", "batch", "compute", "evaluation", "checkpoints", "output")
+_LONGEST_IDLE_SECONDS = 86400
 _UNSET: tuple[object, ...] = (None, (), {})
 
 
@@ -49,9 +50,16 @@ def _rows(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
         yield "data.eval", "is empty; accepted is at least one source with a path"
 
 
+def _idle(training: TrainingSpec, _: DeviceKind) -> Iterator[Problem]:
+    if isinstance(training.stage, Chat):
+        seconds = training.stage.idle_seconds
+        if seconds is not None and not 0 < seconds <= _LONGEST_IDLE_SECONDS:
+            yield "chat.idle_seconds", f"is {seconds:g}; accepted is above 0, up to {_LONGEST_IDLE_SECONDS}"
+
+
 def _files(training: TrainingSpec, device: DeviceKind) -> Iterator[Problem]:
     for rule in outputs.RULES if isinstance(training.stage, Export) else ():
         yield from rule(training, device)
 
 
-RULES: tuple[Rule, ...] = (_unused, _rows, _files)
+RULES: tuple[Rule, ...] = (_unused, _rows, _idle, _files)

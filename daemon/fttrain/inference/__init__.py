@@ -15,6 +15,7 @@ from fttrain.rank import Body
 MODULES = {
     "evaluate": "fttrain.inference.evaluate",
     "export": "fttrain.inference.export",
+    "chat": "fttrain.inference.chat",
 }
 # Those that need no rows.
 ROWLESS = {"export", "chat"}
