@@ -76,12 +76,13 @@ if TYPE_CHECKING:
     from ftclient.events import Event as Event
     from ftclient.events import LogLine as LogLine
     from ftclient.events import StepMetrics as StepMetrics
-    from ftclient.results import Artifact as Artifact
-    from ftclient.results import Dataset as Dataset
+    from ftclient.history import History as History
     from ftclient.results import Explanation as Explanation
     from ftclient.results import Job as Job
     from ftclient.results import Plan as Plan
     from ftclient.specfile import load_spec as load_spec
+    from ftclient.stored import Artifact as Artifact
+    from ftclient.stored import Dataset as Dataset
 
 # Held equal to the distribution's version by a test; importlib.metadata takes longer than all of `ftctl version`.
 __version__ = "0.1.0"
@@ -145,7 +146,9 @@ _HOMES = {
         "WrongState",
     ),
     "events": ("EvaluationMetrics", "Event", "LogLine", "StepMetrics"),
-    "results": ("Artifact", "Dataset", "Explanation", "Job", "Plan"),
+    "results": ("Explanation", "Job", "Plan"),
+    "history": ("History",),
+    "stored": ("Artifact", "Dataset"),
     "specfile": ("load_spec",),
 }
 _MODULES = {name: f"ftclient.{module}" for module, names in _HOMES.items() for name in names}

@@ -17,7 +17,7 @@ from typing import Any
 
 from finetuned.v1 import adapters_pb2, inference_pb2, job_pb2, online_pb2, training_pb2
 from ftclient.fields import absolute
-from ftclient.results import Dataset
+from ftclient.stored import Dataset
 
 SFT = training_pb2.Sft
 Pretrain = training_pb2.Pretrain

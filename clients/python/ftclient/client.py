@@ -89,6 +89,7 @@ class Client:
     watch = _stream(Calls.watch)
     metrics = _stream(Calls.metrics)
     logs = _stream(Calls.logs)
+    history = _call(Calls.history)
     wait = _call(Calls.wait)
     wait_job = _call(Calls.wait_job)
     watch_jobs = _stream(Calls.watch_jobs)

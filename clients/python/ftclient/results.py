@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ftclient.enums import (
-    ArtifactKind,
     DependencyCondition,
     FailureClass,
     Format,
@@ -34,6 +33,11 @@ class Record:
     """Root of all records. `proto` is the message it was read from."""
 
     proto: Any = field(default=None, repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        from ftclient.notebook import table
+
+        return table(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,36 +365,3 @@ class Explanation(Record):
     duration: Duration | None
     order: tuple[str, ...]
     devices: tuple[DeviceVerdict, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset(Record):
-    """A file of rows on the daemon's host, and how many jobs that have not ended use it."""
-
-    name: str
-    sha256: str
-    bytes: int
-    file: str
-    create_time: datetime
-    jobs: int
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactFile(Record):
-    """A file of an artifact; `path` is relative to it."""
-
-    path: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact(Record):
-    """What a job left: its output or a checkpoint."""
-
-    kind: ArtifactKind | None
-    name: str
-    path: str
-    step: int
-    files: tuple[ArtifactFile, ...]
-    bytes: int

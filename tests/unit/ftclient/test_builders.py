@@ -11,8 +11,8 @@ import pytest
 from finetuned.v1 import training_pb2
 from ftclient import builders
 from ftclient.builders import DPO, LoRA, training
-from ftclient.results import Dataset
 from ftclient.specfile import from_mapping
+from ftclient.stored import Dataset
 
 
 @pytest.mark.parametrize("choice", ["stage", "method"])

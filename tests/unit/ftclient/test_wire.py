@@ -24,7 +24,7 @@ from finetuned.v1 import (
     uploaded_data_pb2,
     weights_pb2,
 )
-from ftclient import changes, enums, events, host, previews, results, wire
+from ftclient import changes, enums, events, host, previews, results, stored, wire
 
 MODULES = (
     job_pb2,
@@ -60,7 +60,7 @@ ENUMS = [e for _, e in getmembers(enums, isclass) if issubclass(e, StrEnum) and 
 def records() -> list[Any]:
     found = [
         c
-        for module in (results, changes, host, events, previews)
+        for module in (results, changes, host, events, previews, stored)
         for _, c in getmembers(module, isclass)
         if is_dataclass(c)
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from finetuned.v1 import artifact_service_pb2, artifact_service_pb2_grpc
 from ftclient.calls.base import Caller, reference
-from ftclient.results import Artifact, Job
+from ftclient.results import Job
+from ftclient.stored import Artifact
 from ftclient.transport import Method
 from ftclient.wire import read
 

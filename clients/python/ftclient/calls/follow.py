@@ -24,6 +24,7 @@ from ftclient.changes import JobChange, Waited
 from ftclient.enums import JobState
 from ftclient.errors import DeadlineExceeded, JobCancelled, JobFailed, WaitTimeout
 from ftclient.events import Event, LogLine
+from ftclient.history import History
 from ftclient.results import Job
 from ftclient.transport import Method
 from ftclient.wire import read, read_event
@@ -83,6 +84,11 @@ class FollowCalls(JobCalls):
         async with aclosing(records):
             async for seq, message in records:
                 yield read(LogLine, message, seq=seq)
+
+    async def history(self, job: str | Job) -> History:
+        """What the job has measured so far: rows, a pandas frame, and in a notebook a chart."""
+        events = [event async for event in self.metrics(job, follow=False)]
+        return History(reference(job), tuple(events))
 
     async def wait(
         self, job: str | Job, *, until: Callable[[Job], bool] | None = None, timeout: str | float | None = None

@@ -15,7 +15,8 @@ from finetuned.v1 import artifact_service_pb2, artifact_service_pb2_grpc, datase
 from ftclient.calls.artifacts import ArtifactCalls
 from ftclient.calls.base import reference
 from ftclient.errors import ApiError, NotFound
-from ftclient.results import Artifact, Dataset, Job
+from ftclient.results import Job
+from ftclient.stored import Artifact, Dataset
 from ftclient.transfer import Progress, Receiving, Sending, is_there, silent
 from ftclient.transport import Method
 from ftclient.wire import read

@@ -15,7 +15,7 @@ from ftctl.output import Format
 from ftctl.show import files as show
 
 if TYPE_CHECKING:
-    from ftclient.results import Artifact
+    from ftclient.stored import Artifact
 
 Form = Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.JSONL, Format.YAML, Format.NAME)]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ftctl import output, text
 
 if TYPE_CHECKING:
-    from ftclient.results import Artifact, Dataset
+    from ftclient.stored import Artifact, Dataset
 
 # Digits of a SHA-256 that tell contents apart.
 _DIGITS = 12

@@ -14,7 +14,8 @@ from ftctl.text import NOTHING, age, because, clock, duration, number, size
 if TYPE_CHECKING:
     from finetuned.v1.job_pb2 import JobSpec
     from ftclient import Job
-    from ftclient.results import Artifact, DataReport, Dependency, Lineage, TrackerStatus
+    from ftclient.results import DataReport, Dependency, Lineage, TrackerStatus
+    from ftclient.stored import Artifact
 
 # So much of a digest as tells it from the others.
 _DIGEST = 12
