@@ -1,39 +1,63 @@
-"""How long a person waits: for `ftctl version`, and for the first update of a job that has been given its device."""
+"""How long a person waits: for the command line, and for the first update of a job that has been given its device."""
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.bench import table
 
 ROOT = Path(__file__).parents[2]
 TIMES = 15
+# The first needs nothing, the second what the commands are called, the third also YAML and the messages.
+COMMANDS = ("ftctl version", "ftctl --help", "ftctl schema")
+# Command lines of the same trade that are in the lock: they answer the same question.
+OTHERS = ("hf version", "wandb --version", "trl --version")
 # A rank's parts, in their order.
 PARTS = ("interpreter", "import", "rows", "model", "trainer", "first step")
 RANKS = 3
 
 
 def main() -> None:
-    table.title("start-up of the command line")
-    ftctl = [str(Path(sys.executable).with_name("ftctl")), "version"]
-    nothing = [sys.executable, "-c", "pass"]
-    seconds(ftctl), seconds(nothing)
-    ours = statistics.median(seconds(ftctl) for _ in range(TIMES))
-    bare = statistics.median(seconds(nothing) for _ in range(TIMES))
-    table.line("ftctl version", ours * 1000, "ms", "python -c pass", bare * 1000)
+    command_line()
     first_step("smol-nano", "--nano")
     first_step("SmolLM2-135M")
 
 
-def seconds(command: list[str]) -> float:
+def command_line() -> None:
+    """Prints how long commands take, beside an interpreter that does nothing and what other tools' take."""
+    table.title(f"start-up of the command line, median of {TIMES}")
+    bare = _median([sys.executable, "-c", "pass"]) * 1000
+    for command in COMMANDS:
+        table.line(command, _median(_installed(command)) * 1000, "ms", "python -c pass", bare)
+    key = {"COMP_WORDS": "ftctl can", "COMP_CWORD": "1", "_FTCTL_COMPLETE": "complete_bash"}
+    table.line("a key pressed: ftctl can<TAB>", _median(_installed("ftctl"), key) * 1000, "ms", "python -c pass", bare)
+    for command in OTHERS:
+        table.line(command, _median(_installed(command)) * 1000, "ms", "python -c pass", bare)
+
+
+def _installed(command: str) -> list[str]:
+    """The command, with the program that stands beside this interpreter."""
+    program, *words = command.split()
+    return [str(Path(sys.executable).with_name(program)), *words]
+
+
+def _median(command: list[str], environment: Mapping[str, str] | None = None) -> float:
+    """Of TIMES runs, after one that fills the caches."""
+    taken = [seconds(command, environment) for _ in range(TIMES + 1)]
+    return statistics.median(taken[1:])
+
+
+def seconds(command: list[str], environment: Mapping[str, str] | None = None) -> float:
     begin = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env=os.environ | (environment or {}), check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begin
 
 

@@ -332,7 +332,13 @@ class FakeDaemon(
         self.requests.append(request)
 
     def _find(self, job: str, context: Context) -> job_pb2.Job:
-        found = next((j for j in self.jobs.values() if j.id.startswith(job) or j.name == job), None)
+        named = [j for j in self.jobs.values() if j.id.startswith(job) or j.name == job]
+        if len(named) > 1 and job not in self.jobs:
+            text = (
+                f"{job!r} names {len(named)} jobs: {', '.join(j.id for j in named)}; give a longer prefix or a whole id"
+            )
+            self._refuse(context, "FAILED_PRECONDITION", "JOB_AMBIGUOUS", text)
+        found = self.jobs.get(job) or next(iter(named), None)
         if found is None:
             self._refuse(context, "NOT_FOUND", "JOB_NOT_FOUND", f"no job has the id, id prefix or name {job!r}")
         return found

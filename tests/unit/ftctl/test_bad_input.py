@@ -5,9 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from tests.fakes.daemon import FakeDaemon
+from tests.unit.ftctl.conftest import Run
+
+from finetuned.v1 import job_pb2
+from ftclient import connection
 
 Matches = Callable[..., None]
 
@@ -61,3 +67,49 @@ def test_an_endless_pipe(daemon: FakeDaemon, matches: Matches, monkeypatch: pyte
     monkeypatch.setattr("sys.stdin", endless)
     matches("bad-endless", "submit", "-f", "-")
     assert endless.taken <= 2 * 1024 * 1024
+
+
+def test_a_name_that_is_two_jobs_prefix(daemon: FakeDaemon, matches: Matches) -> None:
+    for made in ("k7m2p9x4qd", "k7m2abcdef"):
+        daemon.jobs[made] = job_pb2.Job(id=made, name="twin")
+    matches("bad-prefix", "cancel", "k7m2")
+    matches("bad-name", "describe", "twin")
+
+
+def test_an_address_where_nobody_listens(matches: Matches, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One try is enough here; how often a call is repeated is for the SDK's tests.
+    monkeypatch.setattr(connection, "RETRY_PAUSES", ())
+    matches("bad-socket", "--address", "unix:/nowhere/ftd.sock", "get")
+
+
+def test_a_port_where_nobody_listens(ftctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "RETRY_PAUSES", ())
+    done = ftctl("--address", "127.0.0.1:1", "get")
+    what, why, following = done.err.splitlines()
+    assert what == "error: the daemon cannot be reached"
+    assert why.startswith("  why: tried 127.0.0.1:1 (")
+    assert following.startswith(" next: ")
+    assert (done.out, done.code) == ("", 5)
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        (grpc.StatusCode.UNAUTHENTICATED, 4),
+        (grpc.StatusCode.PERMISSION_DENIED, 4),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 1),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 6),
+        (grpc.StatusCode.UNIMPLEMENTED, 1),
+    ],
+)
+def test_what_a_daemon_or_a_proxy_refuses(
+    code: grpc.StatusCode, exit_code: int, ftctl: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    class Refusing(FakeDaemon):
+        def ListJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
+            context.abort(code, "so it is")
+
+    with Refusing(tmp_path_factory.mktemp("r") / "s") as refusing:
+        done = ftctl("--address", refusing.address, "get")
+    assert [line[:6] for line in done.err.splitlines()] == ["error:", "  why:", " next:"]
+    assert done.code == exit_code

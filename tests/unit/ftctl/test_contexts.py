@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import stat
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support import queue
 
 from ftclient import contexts
 from ftctl.app import app
+from ftctl.commands.contexts import _SHOWN
 
 Matches = Callable[..., None]
 ADD = ["context", "add", "gpu1", "gpu1.example.com:7447", "--ca", "ca.pem"]
@@ -68,6 +70,10 @@ def test_settings_are_shown_and_changed(matches: Matches, run: Call) -> None:
     matches("config-set-unknown", "config", "set", "token", "x")
     matches("config-set-tls", "config", "set", "tls", "maybe")
     matches("context-add-cert", "context", "add", "gpu1", "10.0.0.7:7447", "--cert", "/etc/me.pem")
+
+
+def test_every_setting_but_the_token_is_shown() -> None:
+    assert {field.name for field in fields(contexts.Context)} == {*_SHOWN, "token"}
 
 
 @pytest.fixture

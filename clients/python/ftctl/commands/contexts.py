@@ -6,20 +6,21 @@ A token is never an argument, where other users and the shell's history would se
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftclient import contexts
-from ftclient.contexts import Context
 from ftclient.errors import ContextError
 from ftctl import output, session
 from ftctl.text import NOTHING
 
+if TYPE_CHECKING:
+    from ftclient.contexts import Context
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the context.")]
-_SHOWN = tuple(each.name for each in fields(Context) if each.name != "token")
+_SHOWN = ("address", "tls", "ca", "cert", "key")
 # A certificate and its key come and go together: `context add` takes both.
 _CHANGEABLE = ("address", "tls", "ca")
 _TRUTHS = {"true": True, "false": False}
@@ -31,6 +32,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Show and change how a conte
 @context_app.command("list")
 def list_() -> None:
     """List the contexts; * marks the one that is used."""
+    from ftclient import contexts
+
     known = contexts.load()
     rows = [
         ["*" if name == known.current else "", name, each.address, _tls(each), "yes" if each.token else NOTHING]
@@ -45,6 +48,8 @@ def list_() -> None:
 @context_app.command()
 def use(name: Name) -> None:
     """Use a context where nothing else is said."""
+    from ftclient import contexts
+
     contexts.save(contexts.load().using(name))
     output.line(name)
 
@@ -59,6 +64,8 @@ def add(
     key: Annotated[str, typer.Option(metavar="FILE", help="The key of --cert.")] = "",
 ) -> None:
     """Add a context, or replace one; the first one is used from then on."""
+    from ftclient.contexts import Context
+
     _keep(name, Context(address, tls=tls, ca=ca, cert=cert, key=key))
     output.line(name)
 
@@ -66,6 +73,8 @@ def add(
 @context_app.command()
 def remove(name: Name) -> None:
     """Forget a context, and its token."""
+    from ftclient import contexts
+
     contexts.save(contexts.load().removing(name))
     output.line(name)
 
@@ -116,6 +125,8 @@ def login() -> None:
 
 def _keep(name: str, context: Context) -> None:
     """Saves the context if it can be used as it is."""
+    from ftclient import contexts
+
     if bool(context.cert) != bool(context.key):
         raise ContextError("cert and key go together", advice="give both, or none")
     # In the file a relative path would start at the file's folder.
@@ -126,6 +137,8 @@ def _keep(name: str, context: Context) -> None:
 
 
 def _current() -> tuple[str, Context]:
+    from ftclient import contexts
+
     known = contexts.load()
     name = session.settings.context or known.current
     if not name:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ftclient import __version__
-from ftclient.contexts import target
 from ftclient.errors import FtError
 from ftclient.skew import skew
 from ftctl import exits, output, session, text
@@ -57,6 +56,8 @@ def doctor() -> None:
 
 def _here() -> Iterator[Finding]:
     from importlib.metadata import version as version_of
+
+    from ftclient.contexts import target
 
     libraries = ", ".join(f"{name} {version_of(name)}" for name in ("grpcio", "protobuf"))
     yield _OK, f"ftctl {__version__}, python {sys.version.split()[0]}, {libraries}", ""
