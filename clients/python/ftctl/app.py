@@ -31,6 +31,7 @@ from ftctl.commands import (
     spec,
     streams,
     top,
+    uses,
 )
 
 
@@ -104,6 +105,8 @@ app.command()(streams.watch)
 app.command()(streams.logs)
 app.command()(metrics.metrics)
 app.command()(compare.compare)
+app.command("eval")(uses.evaluate)
+app.command()(uses.export)
 app.command()(streams.wait)
 app.command()(events.events)
 app.command()(artifacts.artifacts)

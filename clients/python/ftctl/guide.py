@@ -14,7 +14,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Specs": ("init", "submit", "validate", "plan", "schema", "import", "data"),
     "Jobs": ("get", "describe", "explain", "clone", "priority", "front", "label", "hold", "release", "delete"),
     "Following": ("watch", "logs", "metrics", "compare", "wait", "events"),
-    "What jobs leave": ("artifacts", "checkpoints"),
+    "What jobs leave": ("artifacts", "checkpoints", "eval", "export"),
     "Running": ("cancel", "stop", "save", "pause", "resume", "retry"),
     "The host": ("top", "gpus", "queue", "quota", "quarantine", "release-gpu"),
     "This program": ("context", "login", "config", "completion", "doctor", "version"),
@@ -41,6 +41,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ftctl artifacts @last",
         "ftctl artifacts JOB --download adapter/",
         "ftctl artifacts JOB --download best/ --name checkpoint-200",
+    ),
+    "eval": (
+        "ftctl eval JOB --data held-out.jsonl --wait",
+        "ftctl eval JOB@checkpoint-200 -f eval.yaml --set evaluation.generation.max_rows=200",
+    ),
+    "export": (
+        "ftctl export JOB --gguf q8_0 --ollama --to support-v3 --wait",
+        "ftctl export JOB@checkpoint-200 --set output.dtype=bf16",
     ),
     "checkpoints": ("ftctl checkpoints JOB", "ftctl checkpoints JOB --delete checkpoint-100"),
     "get": (

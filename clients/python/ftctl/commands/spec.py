@@ -66,7 +66,7 @@ def submit(
 ) -> None:
     """Queue a job."""
     found = read(file, overrides)
-    _describe(found.spec, name, label or [], priority, hold=hold)
+    describe(found.spec, name, label or [], priority, hold=hold)
     _arrange(found.spec, after or [], not_before, deadline)
     if dry_run:
         _plan(found, form)
@@ -94,11 +94,11 @@ def clone(
     with session.connect() as client:
         original = client.get(session.last(client, job))
         found = read_again(original, overrides)
-        _describe(found.spec, name, label or [], None, hold=hold)
+        describe(found.spec, name, label or [], None, hold=hold)
         queue(client, found, request_id, wait=wait, follow=follow, form=Format.NAME if quiet else form)
 
 
-def queue(client: Client, found: SpecFile, request_id: str | None, *, wait: bool, follow: bool, form: Format) -> None:
+def queue(client: Client, found: SpecFile, request_id: str | None, *, wait: bool, follow: bool, form: Format) -> Job:
     """Submits a spec, says so in the given form, and with `wait` or `follow` stays until the job has ended."""
     if found.problems:
         give_up(found, ask(client, found))
@@ -115,6 +115,7 @@ def queue(client: Client, found: SpecFile, request_id: str | None, *, wait: bool
             client.wait(job)
     elif form is Format.TABLE:
         session.note_field("next:", f"ftctl watch {job.id}")
+    return job
 
 
 def validate(file: File, overrides: Overrides = None) -> None:
@@ -180,7 +181,7 @@ def read(file: str, overrides: Sequence[str] | None) -> SpecFile:
         raise FtError(
             f"cannot read {file}", why=str(reason), advice="give a YAML file with -f, or pipe one to -f -"
         ) from error
-    return _parse(text, overrides, source, base)
+    return parse(text, overrides, source, base)
 
 
 def read_again(job: Job, overrides: Sequence[str] | None) -> SpecFile:
@@ -192,10 +193,11 @@ def read_again(job: Job, overrides: Sequence[str] | None) -> SpecFile:
     values = {key: value for key, value in values_of(job.proto.spec).items() if key not in _ONCE}
     written = StringIO()
     output.yaml(values, written)
-    return _parse(written.getvalue(), overrides, f"<spec of {job.id}>", Path.cwd())
+    return parse(written.getvalue(), overrides, f"<spec of {job.id}>", Path.cwd())
 
 
-def _parse(text: str, overrides: Sequence[str] | None, source: str, base: Path) -> SpecFile:
+def parse(text: str, overrides: Sequence[str] | None, source: str, base: Path) -> SpecFile:
+    """The spec in a text, as far as it can be read. Exits if there is nothing that could be sent."""
     from ftclient import specfile
 
     try:
@@ -205,7 +207,7 @@ def _parse(text: str, overrides: Sequence[str] | None, source: str, base: Path) 
         raise typer.Exit(exits.FAILED) from error
 
 
-def _describe(spec: JobSpec, name: str | None, labels: Sequence[str], priority: int | None, *, hold: bool) -> None:
+def describe(spec: JobSpec, name: str | None, labels: Sequence[str], priority: int | None, *, hold: bool) -> None:
     """What the command line says about the job itself outranks the file."""
     if name is not None:
         spec.name = name
