@@ -43,6 +43,7 @@ from ftd.rowcache import RowCache
 from ftd.rundir import RunDirectories
 from ftd.secrets import Secrets
 from ftd.service.artifacts import ArtifactService
+from ftd.service.chat import ChatService
 from ftd.service.datasets import DatasetService
 from ftd.service.follow import Following
 from ftd.service.host import HostService
@@ -193,6 +194,7 @@ async def _assemble(config: Config, kept: Kept, inventory: Inventory, group: asy
         HostService(queue, world, outlook, dispatcher, kept.quarantine, inventory, kept.state.path, VERSION),
         DatasetService(queue, admission, world, looks, kept.uploads, config.limits.spec_bytes),
         ArtifactService(queue, runs),
+        ChatService(queue, runs, doorbells, streams),
     )
 
 

@@ -24,6 +24,7 @@
     ├── NotPrepared        FAILED_PRECONDITION
     ├── DataRefused        FAILED_PRECONDITION  a look at data that no job could train on
     ├── LookTooLong        DEADLINE_EXCEEDED
+    ├── ChatEnded          ABORTED              a chat that ends in the middle of an answer
     ├── DeviceNotFound     NOT_FOUND
     ├── TooMuch            RESOURCE_EXHAUSTED   a limit of the daemon is reached
     ├── DiskFull           RESOURCE_EXHAUSTED
@@ -309,6 +310,16 @@ class LookTooLong(FtdError):
         super().__init__(
             f"the look was ended after {seconds:.0f} s; look at less, or submit the job and read its report"
         )
+
+
+class ChatEnded(FtdError):
+    """The job has ended, or was stopped, before its answer was whole."""
+
+    code = "ABORTED"
+    reason = "CHAT_ENDED"
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"job {job} ended before its answer was whole")
 
 
 class TooMuch(FtdError):

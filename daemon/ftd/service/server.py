@@ -20,6 +20,8 @@ from grpc_reflection.v1alpha import reflection
 from finetuned.v1 import (
     artifact_service_pb2,
     artifact_service_pb2_grpc,
+    chat_service_pb2,
+    chat_service_pb2_grpc,
     dataset_service_pb2,
     dataset_service_pb2_grpc,
     host_service_pb2,
@@ -29,6 +31,7 @@ from finetuned.v1 import (
     metric_service_pb2,
 )
 from ftd.service.artifacts import ArtifactService
+from ftd.service.chat import ChatService
 from ftd.service.datasets import DatasetService
 from ftd.service.errors import ErrorInterceptor
 from ftd.service.host import HostService
@@ -62,6 +65,7 @@ SERVED = tuple(
         (host_service_pb2, "HostService"),
         (dataset_service_pb2, "DatasetService"),
         (artifact_service_pb2, "ArtifactService"),
+        (chat_service_pb2, "ChatService"),
     )
 )
 
@@ -79,6 +83,7 @@ class Services:
     host: HostService
     datasets: DatasetService
     artifacts: ArtifactService
+    chats: ChatService
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,7 @@ async def listen(services: Services, path: Path, calls: int) -> Listener:
     host_service_pb2_grpc.add_HostServiceServicer_to_server(services.host, server)
     dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(services.datasets, server)
     artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server(services.artifacts, server)
+    chat_service_pb2_grpc.add_ChatServiceServicer_to_server(services.chats, server)
     server.add_generic_rpc_handlers((services.metrics.handler(),))
     answers = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(answers, server)

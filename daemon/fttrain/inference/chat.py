@@ -11,7 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -55,11 +55,9 @@ def _serve(listener: socket.socket, answerer: Answerer, idle_seconds: float) -> 
             continue
         with peer:
             peer.settimeout(_PEER_SECONDS)
-            try:
+            # Who asked has gone, or the job is to stop.
+            with suppress(OSError, DecodeError, Left):
                 _answer(peer, answerer)
-            except (OSError, DecodeError, Left) as error:
-                # Who asked has gone, or the job is to stop.
-                print(f"an answer was left: {error or 'nobody waits for it'}", flush=True)
         asked = time.monotonic()
 
 

@@ -1,4 +1,4 @@
-"""Messages over a stream socket: each comes after its length, as 4 bytes. It must never read more than it was told to."""
+"""Messages over a stream socket: each comes after its length, as 4 bytes. It must never read beyond its message."""
 
 from __future__ import annotations
 
