@@ -12,6 +12,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from ftclient.calls import Calls
 from ftclient.connection import PATIENCE, Connection
 from ftclient.contexts import target
+from ftclient.handles import Handle, of_job
+from ftclient.results import Job
 from ftclient.transport import Blocking, finish, iterate
 
 P = ParamSpec("P")
@@ -94,6 +96,8 @@ class Client:
     wait_job = _call(Calls.wait_job)
     watch_jobs = _stream(Calls.watch_jobs)
 
+    generate = _stream(Calls.generate)
+
     data_report = _call(Calls.data_report)
     preview_data = _call(Calls.preview_data)
     check_data = _stream(Calls.check_data)
@@ -112,3 +116,35 @@ class Client:
     projects = _call(Calls.projects)
     quarantine_device = _call(Calls.quarantine_device)
     release_device = _call(Calls.release_device)
+
+    def job(self, job: str | Job) -> JobHandle:
+        """The calls that take a job, for this one: `ft.job("support-v3").wait()`. Asks the daemon nothing yet."""
+        return JobHandle(self, job)
+
+
+class JobHandle(Handle[Client]):
+    """A job with the calls of its client."""
+
+    get = of_job(Client.get)
+    explain = of_job(Client.explain)
+    update = of_job(Client.update)
+    edit = of_job(Client.edit)
+    cancel = of_job(Client.cancel)
+    pause = of_job(Client.pause)
+    hold = of_job(Client.hold)
+    save = of_job(Client.save)
+    stop = of_job(Client.stop)
+    resume = of_job(Client.resume)
+    release = of_job(Client.release)
+    retry = of_job(Client.retry)
+    delete = of_job(Client.delete)
+    watch = of_job(Client.watch)
+    metrics = of_job(Client.metrics)
+    logs = of_job(Client.logs)
+    history = of_job(Client.history)
+    wait = of_job(Client.wait)
+    wait_job = of_job(Client.wait_job)
+    data_report = of_job(Client.data_report)
+    artifacts = of_job(Client.artifacts)
+    download = of_job(Client.download)
+    delete_artifact = of_job(Client.delete_artifact)

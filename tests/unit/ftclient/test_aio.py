@@ -14,6 +14,8 @@ from tests.fakes.daemon import FakeDaemon
 from tests.support.client import job, log_lines, training_events
 
 from ftclient import AsyncClient, Client, FtError, JobFailed, NotFound, Unavailable, WaitTimeout
+from ftclient.aio import AsyncJobHandle
+from ftclient.client import JobHandle
 
 STEPS = 6
 
@@ -33,16 +35,28 @@ def finished(daemon: FakeDaemon) -> str:
     return made.id
 
 
-def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
-    def public(cls: type) -> dict[str, list[inspect.Parameter]]:
-        methods = inspect.getmembers(cls, inspect.isfunction)
-        return {
-            name: list(inspect.signature(method).parameters.values())
-            for name, method in methods
-            if not name.startswith("_")
-        }
+def public(cls: type) -> dict[str, list[inspect.Parameter]]:
+    """The methods of a class with their parameters."""
+    methods = inspect.getmembers(cls, inspect.isfunction)
+    return {name: [*inspect.signature(each).parameters.values()] for name, each in methods if not name.startswith("_")}
 
+
+def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
     assert public(Client) == public(AsyncClient)
+
+
+def test_a_handle_has_every_call_that_takes_a_job() -> None:
+    of_jobs = {name for name, parameters in public(Client).items() if [p.name for p in parameters][1:2] == ["job"]}
+    assert set(public(JobHandle)) == set(public(AsyncJobHandle)) == of_jobs - {"job"}
+
+
+async def test_a_handle_is_its_job(daemon: FakeDaemon, client: AsyncClient, finished: str) -> None:
+    assert (await client.job("support-v3").wait()).id == finished
+    assert [line.seq async for line in client.job(finished).logs(tail=2)] == [29, 30]
+    with Client(daemon.address) as blocking:
+        handle = blocking.job(blocking.get(finished))
+        assert (handle.wait(timeout=5).id, repr(handle)) == (finished, f"JobHandle({finished!r})")
+        assert [line.seq for line in handle.logs(tail=2)] == [29, 30]
 
 
 async def test_a_submit_whose_answer_is_lost_makes_one_job(daemon: FakeDaemon, client: AsyncClient) -> None:
