@@ -15,11 +15,12 @@ from tests.support.terminal import Terminal
 from tests.unit.ftctl.conftest import same_as_golden
 
 from finetuned.v1 import event_pb2, job_pb2
-from ftclient import Job
+from ftclient import Client, Job
 from ftclient.wire import read, read_event
 from ftctl.live import history, screen
 from ftctl.live import view as pipe
 from ftctl.live.chart import Curve, draw, frame_of, sparkline
+from ftctl.live.feed import Feed
 from ftctl.live.model import View
 
 NOW = datetime.fromtimestamp(START + 75, UTC)
@@ -178,6 +179,18 @@ def test_the_last_words_of_a_failure() -> None:
     assert "out_of_gpu_memory: out of memory" in words
     assert "use less" in words
     assert "step 30" in words
+
+
+def test_the_feed_adds_the_attempts_that_the_stream_leaves_out(daemon: FakeDaemon) -> None:
+    made = job("SUCCEEDED", attempts=[job_pb2.Attempt(number=1, devices=["cpu"])])
+    daemon.jobs[made.id] = made
+    daemon.watched[made.id] = [job("QUEUED"), job("RUNNING"), job("SUCCEEDED")]
+    with Client(daemon.address) as client:
+        feed = Feed(client, read(Job, job("QUEUED")))
+        seen = []
+        while not feed.finished:
+            seen += [update for update in feed.next(1.0) if isinstance(update, Job)]
+    assert [(each.state, len(each.attempts)) for each in seen] == [("queued", 0), ("running", 1), ("succeeded", 1)]
 
 
 def test_on_a_terminal(daemon: FakeDaemon) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from ftclient import Client, FtError, Job
 from ftctl.live.model import Update
@@ -27,7 +28,7 @@ class Feed:
     def __init__(self, client: Client, job: Job) -> None:
         self._queue: queue.Queue[object] = queue.Queue(maxsize=WAITING)
         sources: tuple[Callable[[], Iterator[Update]], ...] = (
-            lambda: client.watch(job.id),
+            lambda: _watched(client, job),
             lambda: client.metrics(job.id),
             lambda: client.logs(job.id, tail=TAIL),
         )
@@ -73,3 +74,12 @@ class Feed:
                 item = self._queue.get_nowait()
         except queue.Empty:
             return
+
+
+def _watched(client: Client, job: Job) -> Iterator[Job]:
+    """The job whenever it changes, with its attempts: the stream has them only in its first message."""
+    attempts = job.attempts
+    for seen in client.watch(job.id):
+        if seen.state == "running" and not attempts:
+            attempts = client.get(job.id).attempts
+        yield replace(seen, attempts=seen.attempts or attempts)
