@@ -51,6 +51,7 @@ from ftd.records import JobState, Progress
 from ftd.rundir import RunDirectories
 from ftd.spec import JobSpec
 from ftd.store import Filter, Store, Stored
+from ftd.uploaded import note_uses
 from ftsched.model import Quota
 
 T = TypeVar("T")
@@ -233,7 +234,7 @@ class Queue:
         return await self._ask(text, ResumeRequested(), "resume", actor)
 
     async def retry(self, text: str, actor: str) -> Job:
-        """Queues a failed or cancelled job. Raises WrongState."""
+        """Queues a failed or cancelled job. Raises WrongState, InvalidSpec if a data set that it is to read is gone."""
         return await self._ask(text, RetryRequested(), "retry", actor)
 
     async def _ask(self, text: str, event: Event, verb: str, actor: str) -> Job:
@@ -294,7 +295,10 @@ class Queue:
                 return before
             charge = self._ledger.charge(before, after)
             booked = [partial(self._ledger.book, charge=charge)] if charge else []
-            await self._store.update(after, progress, *booked, *self.changes.of(before, after))
+            # Its data may have been deleted after it had ended.
+            reads = before.state in TERMINAL and after.state is JobState.PREPARING
+            used = [partial(note_uses, job=after)] if reads else []
+            await self._store.update(after, progress, *booked, *used, *self.changes.of(before, after))
             self._publish(after, self._progress.get(job_id, progress))
         if after.state is not before.state:
             log.info("job moved", job=job_id, state=str(after.state), reason=after.reason.message)

@@ -85,13 +85,13 @@ class Datasets:
 
 
 def note_uses(connection: sqlite3.Connection, job: Job) -> None:
-    """Keeps the contents that a new job uses. Raises InvalidSpec if they were deleted since it was admitted."""
+    """Keeps the contents that a job is going to read. Raises InvalidSpec if they were deleted meanwhile."""
     for split in ("train", "eval"):
         for index, source in enumerate(getattr(job.resolved.data, split)):
             if source.dataset is None:
                 continue
             if not _read(connection, "WHERE sha256 = ? LIMIT 1", (source.dataset,)):
-                text = "was deleted just now; accepted is a data set that is there"
+                text = "was deleted meanwhile; accepted is a data set that is there, e.g. the same file uploaded again"
                 raise InvalidSpec([Violation(f"training.data.{split}[{index}].dataset", text)])
             connection.execute("INSERT OR IGNORE INTO dataset_uses VALUES (?, ?)", (job.id, source.dataset))
 

@@ -197,6 +197,14 @@ def test_a_job_keeps_the_contents_it_uses_until_it_has_ended(daemon: Daemon) -> 
     daemon.jobs.CancelJob(job_service_pb2.CancelJobRequest(job=job.id))
     delete(daemon, "rows")
     assert stored(daemon) == []
+    retry = job_service_pb2.RetryJobRequest(job=job.id)
+    fields: list[str] = []
+    refusal(lambda: daemon.jobs.RetryJob(retry), fields)
+    assert fields == ["training.data.train[0].dataset"]
+    upload(daemon, requests(name="again"))
+    daemon.jobs.RetryJob(retry)
+    daemon.wait(job.id, "SUCCEEDED")
+    delete(daemon, "again")
     assert refusal(lambda: delete(daemon, "rows"))[:2] == (grpc.StatusCode.NOT_FOUND, "DATASET_NOT_FOUND")
 
 
