@@ -21,6 +21,8 @@ from grpc_status import rpc_status
 from finetuned.v1 import (
     artifact_service_pb2,
     artifact_service_pb2_grpc,
+    chat_service_pb2,
+    chat_service_pb2_grpc,
     data_preview_pb2,
     dataset_service_pb2,
     dataset_service_pb2_grpc,
@@ -46,6 +48,7 @@ class FakeDaemon(
     host_service_pb2_grpc.HostServiceServicer,
     dataset_service_pb2_grpc.DatasetServiceServicer,
     artifact_service_pb2_grpc.ArtifactServiceServicer,
+    chat_service_pb2_grpc.ChatServiceServicer,
 ):
     """All services at once. Start it with `with`; `restart` drops every connection."""
 
@@ -95,6 +98,7 @@ class FakeDaemon(
     def _start(self) -> None:
         server = grpc.server(ThreadPoolExecutor(max_workers=16), options=[("grpc.so_reuseport", 0)])
         job_service_pb2_grpc.add_JobServiceServicer_to_server(self, server)
+        chat_service_pb2_grpc.add_ChatServiceServicer_to_server(self, server)
         metric_service_pb2_grpc.add_MetricServiceServicer_to_server(self, server)
         host_service_pb2_grpc.add_HostServiceServicer_to_server(self, server)
         dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(self, server)
@@ -317,6 +321,15 @@ class FakeDaemon(
     def ListArtifacts(self, request: artifact_service_pb2.ListArtifactsRequest, context: Context) -> Any:  # noqa: N802
         self._heard(request, context)
         return artifact_service_pb2.ListArtifactsResponse(artifacts=self.artifacts)
+
+    def Generate(self, request: chat_service_pb2.GenerateRequest, context: Context) -> Iterator[Any]:  # noqa: N802
+        """Says who answers, and what it heard."""
+        self._heard(request, context)
+        who, turns = "base" if request.base else "tuned", len(request.messages)
+        for text in (f"{who} heard", f" {request.messages[-1].content!r}", f" in turn {turns}"):
+            yield chat_service_pb2.GenerateResponse(text=text)
+        reason = chat_service_pb2.FINISH_REASON_STOP
+        yield chat_service_pb2.GenerateResponse(end={"reason": reason, "prompt_tokens": 9, "new_tokens": 3})
 
     def _heard_look(self, request: Message, context: Context) -> None:
         self._heard(request, context)

@@ -78,8 +78,9 @@ class Connection:
         is_last: Callable[[Any], bool],
         *,
         deadline: float | None = None,
+        repeatable: bool = True,
     ) -> AsyncGenerator[Any]:
-        """A stream's messages up to the one that `is_last`, started again whenever it is cut before.
+        """A stream's messages up to the one that `is_last`; a `repeatable` one is started again when it is cut before.
 
         `request` is asked anew each time, and is to ask for what comes after the last message it saw; `deadline` is a
         time.monotonic. Raises Unavailable if the daemon does not come back, DeadlineExceeded, ApiError.
@@ -100,9 +101,9 @@ class Connection:
                 cut = error
             finally:
                 call.cancel()
-            if cut is not None and not self._is_cut(cut):
+            if cut is not None and not (repeatable and self._is_cut(cut)):
                 raise status.to_error(cut, method=method.name) from cut
-            pause = pauses.take()
+            pause = pauses.take() if repeatable else None
             if pause is None:
                 raise await self._gave_up(cut, deadline) from cut
             await self.transport.sleep(pause)

@@ -153,3 +153,11 @@ class DependencyCondition(StrEnum):
     UNKNOWN = auto()
     OK = auto()
     ANY = auto()
+
+
+class FinishReason(StrEnum):
+    """What ended an answer."""
+
+    UNKNOWN = auto()
+    STOP = auto()
+    LENGTH = auto()

@@ -11,6 +11,7 @@ from tests.support.client import START, job
 
 from finetuned.v1 import (
     artifact_service_pb2,
+    chat_service_pb2,
     data_preview_pb2,
     data_report_pb2,
     dataset_service_pb2,
@@ -24,7 +25,7 @@ from finetuned.v1 import (
     uploaded_data_pb2,
     weights_pb2,
 )
-from ftclient import changes, enums, events, host, previews, results, stored, wire
+from ftclient import changes, chat, enums, events, host, previews, results, stored, wire
 
 MODULES = (
     job_pb2,
@@ -34,6 +35,7 @@ MODULES = (
     job_service_pb2,
     job_changes_pb2,
     artifact_service_pb2,
+    chat_service_pb2,
     data_preview_pb2,
     dataset_service_pb2,
     tracker_pb2,
@@ -49,6 +51,7 @@ MESSAGES = {
     "Event": "TrainingEvent",
     "DataCheck": "CheckDataResponse",
     "Waited": "WaitJobResponse",
+    "Generated": "GenerateResponse",
 }
 NOT_IN_MESSAGE = {"Event": {"seq", "kind"}, "LogLine": {"seq"}}
 IN_MESSAGE_ONLY = {
@@ -60,7 +63,7 @@ ENUMS = [e for _, e in getmembers(enums, isclass) if issubclass(e, StrEnum) and 
 def records() -> list[Any]:
     found = [
         c
-        for module in (results, changes, host, events, previews, stored)
+        for module in (results, changes, chat, host, events, previews, stored)
         for _, c in getmembers(module, isclass)
         if is_dataclass(c)
     ]

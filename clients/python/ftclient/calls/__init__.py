@@ -8,11 +8,12 @@ Calls raise the errors of `ftclient.errors`.
 
 from __future__ import annotations
 
+from ftclient.calls.chat import ChatCalls
 from ftclient.calls.data import DataCalls
 from ftclient.calls.follow import FollowCalls
 from ftclient.calls.host import HostCalls
 from ftclient.calls.transfers import TransferCalls
 
 
-class Calls(FollowCalls, DataCalls, TransferCalls, HostCalls):
+class Calls(FollowCalls, DataCalls, TransferCalls, ChatCalls, HostCalls):
     """All of them."""
