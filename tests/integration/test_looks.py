@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.support.daemon import Daemon, eventually, refusal
 from tests.support.models import smol_nano  # noqa: F401
 from tests.support.preparation import jsonl
 
-from finetuned.v1 import dataset_service_pb2, event_pb2, job_pb2
+from finetuned.v1 import dataset_service_pb2, event_pb2, job_pb2, training_pb2, uploaded_data_pb2
 
 ROWS = [
     {"instruction": "Name a colour.", "output": "Blue."},
@@ -77,6 +78,20 @@ def test_a_check_reports_what_a_job_then_finds_prepared(real: Daemon, spec: job_
     # Two epochs of 3 rows, 8 rows an update.
     assert last.total_steps == 2
     assert last.tokens >= 2 * report.train.tokens
+    assert check(real, spec)[-1].report.from_cache
+
+
+def test_a_data_set_that_was_sent_is_prepared_as_the_same_file_was(real: Daemon, spec: job_pb2.JobSpec) -> None:
+    check(real, spec)
+    rows = Path(spec.training.data.train[0].path).read_bytes()
+    header = uploaded_data_pb2.UploadHeader(
+        name="sent", file="b.jsonl", sha256=hashlib.sha256(rows).hexdigest(), bytes=len(rows)
+    )
+    request = uploaded_data_pb2.UploadDatasetRequest
+    real.data.UploadDataset(iter([request(header=header), request(data=rows)]))
+    spec.training.data.train[0].CopyFrom(training_pb2.DataSource(dataset="sent"))
+    [row] = real.data.PreviewData(dataset_service_pb2.PreviewDataRequest(spec=spec, row=4)).rows
+    assert Path(row.path).name == "b.jsonl"
     assert check(real, spec)[-1].report.from_cache
     assert looks(real) == []
 
