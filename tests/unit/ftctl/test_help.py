@@ -92,6 +92,11 @@ def test_jobs_are_completed(daemon: FakeDaemon, shell: str) -> None:
     assert completed("ftctl cancel sup", shell, FTD_ADDRESS=daemon.address) == ["support-v3"]
 
 
+def test_a_name_of_two_jobs_is_not_completed(daemon: FakeDaemon) -> None:
+    daemon.jobs |= {name: job(id=name) for name in ("k7m2p9x4qd", "k8abcdefgh")}
+    assert completed("ftctl watch ", FTD_ADDRESS=daemon.address) == ["@last", "k7m2p9x4qd", "k8abcdefgh"]
+
+
 def test_the_address_on_the_line_is_asked(daemon: FakeDaemon) -> None:
     daemon.jobs["k7m2p9x4qd"] = job()
     assert completed(f"ftctl --address {daemon.address} watch k") == ["k7m2p9x4qd"]

@@ -38,7 +38,8 @@ def asked() -> bool:
 
 
 def jobs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Ids and names that begin so, with the state of the job; none if the daemon is not there."""
+    """Ids that begin so, and names that only one job has, with its state; none if the daemon is not there."""
+    from collections import Counter
     from itertools import islice
 
     from ftclient.errors import FtError
@@ -50,8 +51,10 @@ def jobs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
             found = list(islice(client.list(page_size=_JOBS, timeout=_SECONDS), _JOBS))
     except FtError:
         return []
+    shared = Counter(job.name for job in found)
     names = {"@last": "the newest job"} if found else {}
     for job in found:
-        names |= {job.id: f"{job.name}, {job.state}"}
-        names.setdefault(job.name, f"{job.id}, {job.state}")
+        names[job.id] = f"{job.name}, {job.state}"
+        if shared[job.name] == 1:
+            names[job.name] = f"{job.id}, {job.state}"
     return [(name, told) for name, told in names.items() if name.startswith(incomplete)]
