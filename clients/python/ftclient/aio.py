@@ -72,3 +72,4 @@ class AsyncJobHandle(Handle[Calls]):
     artifacts = of_job(Calls.artifacts)
     download = of_job(Calls.download)
     delete_artifact = of_job(Calls.delete_artifact)
+    generate = of_job(Calls.generate)

@@ -148,3 +148,4 @@ class JobHandle(Handle[Client]):
     artifacts = of_job(Client.artifacts)
     download = of_job(Client.download)
     delete_artifact = of_job(Client.delete_artifact)
+    generate = of_job(Client.generate)
