@@ -47,21 +47,21 @@ class RealDaemon(Daemon):
         """Where it listens, as FTD_ADDRESS has it."""
         return f"unix:{self.socket}"
 
-    def ftctl(self, *arguments: str, spec: str | None = None) -> Said:
-        """Runs `ftctl` in the root; `spec` becomes the file job.yaml there."""
+    def ftctl(self, *arguments: str, spec: str | None = None, typed: str = "") -> Said:
+        """Runs `ftctl` in the root; `spec` becomes the file job.yaml there, `typed` is the standard input."""
         if spec is not None:
             (self.root / "job.yaml").write_text(spec)
-        return ftctl(self.root, *arguments, FTD_ADDRESS=self.address)
+        return ftctl(self.root, *arguments, typed=typed, FTD_ADDRESS=self.address)
 
 
-def ftctl(folder: Path, *arguments: str, **environment: str) -> Said:
+def ftctl(folder: Path, *arguments: str, typed: str = "", **environment: str) -> Said:
     """Runs the installed command in a folder, as in a pipe; without FTD_ADDRESS it looks in the default places."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FTD_")}
     done = subprocess.run(
         [str(Path(sys.executable).with_name("ftctl")), *arguments],
         cwd=folder,
         env=inherited | {"NO_COLOR": "1"} | environment,
-        stdin=subprocess.DEVNULL,
+        input=typed,
         capture_output=True,
         text=True,
         timeout=120,

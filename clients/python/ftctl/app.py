@@ -17,6 +17,7 @@ from ftclient.errors import FtError
 from ftctl import exits, guide, session
 from ftctl.commands import (
     artifacts,
+    chat,
     compare,
     completion,
     contexts,
@@ -107,6 +108,7 @@ app.command()(metrics.metrics)
 app.command()(compare.compare)
 app.command("eval")(uses.evaluate)
 app.command()(uses.export)
+app.command()(chat.chat)
 app.command()(streams.wait)
 app.command()(events.events)
 app.command()(artifacts.artifacts)

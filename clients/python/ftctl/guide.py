@@ -14,7 +14,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Specs": ("init", "submit", "validate", "plan", "schema", "import", "data"),
     "Jobs": ("get", "describe", "explain", "clone", "priority", "front", "label", "hold", "release", "delete"),
     "Following": ("watch", "logs", "metrics", "compare", "wait", "events"),
-    "What jobs leave": ("artifacts", "checkpoints", "eval", "export"),
+    "What jobs leave": ("artifacts", "checkpoints", "eval", "export", "chat"),
     "Running": ("cancel", "stop", "save", "pause", "resume", "retry"),
     "The host": ("top", "gpus", "queue", "quota", "quarantine", "release-gpu"),
     "This program": ("context", "login", "config", "completion", "doctor", "version"),
@@ -45,6 +45,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "eval": (
         "ftctl eval JOB --data held-out.jsonl --wait",
         "ftctl eval JOB@checkpoint-200 -f eval.yaml --set evaluation.generation.max_rows=200",
+    ),
+    "chat": (
+        "ftctl chat JOB --vs base",
+        "ftctl chat JOB@checkpoint-200 --temperature 0.7",
+        "echo 'What is a queue?' | ftctl chat JOB",
     ),
     "export": (
         "ftctl export JOB --gguf q8_0 --ollama --to support-v3 --wait",

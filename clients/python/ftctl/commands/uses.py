@@ -56,7 +56,7 @@ def evaluate(
     rows = [f"data.eval.{index}.path={path}" for index, path in enumerate(data or [])]
     form = Format.NAME if quiet else form
     with session.connect() as client:
-        found = _read(client, job, "evaluate", file, [*rows, *(overrides or [])])
+        found = read(client, job, "evaluate", file, [*rows, *(overrides or [])])
         spec.describe(found.spec, name, label or [], None, hold=hold)
         made = spec.queue(client, found, request_id, wait=wait, follow=follow, form=form)
         if (wait or follow) and form is Format.TABLE:
@@ -89,12 +89,12 @@ def export(
     given += [f"output.gguf=[{', '.join(gguf)}]"] if gguf else []
     given += ["output.ollama=true"] if ollama else []
     with session.connect() as client:
-        found = _read(client, job, "export", file, [*given, *(overrides or [])])
+        found = read(client, job, "export", file, [*given, *(overrides or [])])
         spec.describe(found.spec, name, label or [], None, hold=hold)
         spec.queue(client, found, request_id, wait=wait, follow=follow, form=Format.NAME if quiet else form)
 
 
-def _read(client: Client, job: str, stage: str, file: str | None, overrides: Sequence[str]) -> SpecFile:
+def read(client: Client, job: str, stage: str, file: str | None, overrides: Sequence[str]) -> SpecFile:
     """The spec of a stage that uses the job's model: the file's, if there is one, with what the command line says."""
     named = _CHECKPOINT.fullmatch(job)
     model = [f"model.from_job={session.last(client, named[1] if named else job)}"]
