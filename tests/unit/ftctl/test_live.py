@@ -128,8 +128,17 @@ def picture(curves: list[Curve], width: int, height: int) -> list[str]:
 
 def test_curves_in_braille() -> None:
     falling = Curve([(0, 3.0), (1, 2.0), (2, 1.0), (3, 0.0)], "a")
-    assert picture([falling], 4, 2) == ["⠑⢄  ", "  ⠑⢄"]
+    assert picture([falling], 4, 2) == ["⠱⡀  ", " ⠈⠑⢄"]
     assert picture([Curve([(5, 1.0)], "a")], 3, 1) == ["⠂  "]
+
+
+@pytest.mark.parametrize(
+    ("ys", "low"), [((0.2, 9.0), 0.0), ((0.0, 0.0), 0.0), ((8.0, 9.0), 7.96), ((-1.0, 0.0), -1.04)]
+)
+def test_the_margin_of_a_frame_does_not_lead_below_zero(ys: tuple[float, ...], low: float) -> None:
+    frame = frame_of([Curve(list(enumerate(ys)), "a")])
+    assert frame.low == pytest.approx(low)
+    assert frame.high > max(ys)
 
 
 def test_a_point_is_drawn_over_a_line() -> None:
@@ -167,6 +176,25 @@ def test_a_queued_job_says_why_it_waits() -> None:
     waiting = job("QUEUED", reason=job_pb2.Reason(message="asks 24.0 GiB, gpu 0 has 18.2 GiB free"))
     waiting.ClearField("progress")
     assert "asks 24.0 GiB, gpu 0 has 18.2 GiB free" in "\n".join(drawn(View(read(Job, waiting)), 100, 24))
+
+
+def test_a_job_that_waits_again_says_why() -> None:
+    view = a_view()
+    view.take(read(Job, job("PAUSED", reason=job_pb2.Reason(message="held by maria"))))
+    picture = drawn(view, 80, 24)
+    assert picture[-1] == " held by maria"
+    assert picture[0].endswith("● paused")
+
+
+def test_a_notice_is_shown_for_a_while() -> None:
+    view = a_view()
+    told = event_pb2.TrainingEvent(notice=event_pb2.Notice(text="no GPU has bf16"))
+    told.time.FromDatetime(NOW - timedelta(seconds=40))
+    take(view, told)
+    assert "Ctrl-C leaves the job running" in drawn(view, 80, 24)[-1]
+    told.time.FromDatetime(NOW - timedelta(seconds=20))
+    take(view, told)
+    assert drawn(view, 80, 24)[-1] == " no GPU has bf16"
 
 
 def test_the_last_words_of_a_failure() -> None:

@@ -62,12 +62,13 @@ class Frame:
 
 
 def frame_of(curves: Sequence[Curve]) -> Frame:
-    """A range that holds every point; never empty in either direction. There must be a point."""
+    """A range that holds every point, with a margin that does not lead below 0; never empty. There must be a point."""
     xs = [x for curve in curves for x, _ in curve.points]
     ys = [y for curve in curves for _, y in curve.points]
     low, high = min(ys), max(ys)
     margin = max((high - low) * 0.04, abs(high) * 1e-3, 1e-9)
-    return Frame(min(xs), max(max(xs), min(xs) + 1), low - margin, high + margin)
+    bottom = 0.0 if 0 <= low < margin else low - margin
+    return Frame(min(xs), max(max(xs), min(xs) + 1), bottom, high + margin)
 
 
 def draw(curves: Sequence[Curve], frame: Frame, width: int, height: int) -> list[list[Cell]]:

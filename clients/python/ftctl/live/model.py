@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from ftclient.events import (
     AttemptStarted,
@@ -41,6 +42,7 @@ class View:
     attempt: int = 0
     checkpoint: str = ""
     notice: str = ""
+    notice_time: datetime | None = None
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
 
     def take(self, update: Update) -> None:
@@ -68,7 +70,7 @@ class View:
             case CheckpointSaved() as saved:
                 self.checkpoint = saved.name
             case Notice() as notice:
-                self.notice = notice.text
+                self.notice, self.notice_time = notice.text, event.time
 
     @property
     def losses(self) -> list[Point]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from rich.box import ROUNDED
@@ -24,6 +24,10 @@ RAW, SMOOTH, EVAL = "cyan dim", "bright_cyan", "bright_yellow"
 LABEL = "dim"
 # Columns from which on there is room for what is good to know.
 WIDE = 80
+# States in which why is worth more than what was going on before.
+WAITING = ("queued", "paused")
+# How long a notice is shown.
+NOTICED = timedelta(seconds=30)
 
 
 class Size(NamedTuple):
@@ -36,7 +40,7 @@ class Size(NamedTuple):
 def live(view: View, size: Size, now: datetime, *, hint: bool = True) -> RenderableType:
     """The whole screen while the job goes on; with `hint` its last line says how to leave and how to cancel."""
     width, height = size
-    log_rows = max(2, min(8, (height - 11) // 3))
+    log_rows = max(1, min(8, (height - 11) // 3, len(view.lines)))
     chart_rows = max(3, height - 11 - log_rows)
     return Group(
         _heading(view, width),
@@ -46,7 +50,7 @@ def live(view: View, size: Size, now: datetime, *, hint: bool = True) -> Rendera
         _facts(view, width, now),
         _chart(view, width, chart_rows),
         _log(view, width, log_rows),
-        _footer(view, width, hint=hint),
+        _footer(view, width, now, hint=hint),
     )
 
 
@@ -98,7 +102,7 @@ def _summary_rows(view: View, width: int) -> Sequence[tuple[str, RenderableType]
 def _heading(view: View, width: int) -> RenderableType:
     job = view.job
     state = Text(f"● {job.state}", style=f"bold {STATE_STYLES.get(job.state, '')}")
-    if view.phase and not job.state.finished:
+    if view.phase and not job.state.finished and job.state not in WAITING:
         state.append(f"  {view.phase.replace('_', ' ')}", style="default")
     if view.attempt > 1:
         state.append(f"  attempt {view.attempt}", style="yellow")
@@ -218,13 +222,16 @@ def _tail(view: View, rows: int) -> list[str]:
     return [line.rstrip("\r").rpartition("\r")[2].expandtabs(4) for line in list(view.lines)[-rows:]]
 
 
-def _footer(view: View, width: int, *, hint: bool) -> RenderableType:
+def _footer(view: View, width: int, now: datetime, *, hint: bool) -> RenderableType:
+    """Why it does not run, else what was just told, else how to leave."""
+    job = view.job
+    told = job.reason.message if job.reason and job.state in WAITING else ""
+    if not told and view.notice_time and now - view.notice_time < NOTICED:
+        told = view.notice
+    if told:
+        return Text(f" {told}", style="yellow", no_wrap=True, overflow="ellipsis")
     left = Text(" Ctrl-C leaves the job running" if hint else "", style=LABEL)
-    right = Text(f"ftctl cancel {view.job.id}" if hint and width > 60 else "", style=LABEL)
-    if view.notice:
-        left = Text(f" {view.notice}", style="yellow", no_wrap=True, overflow="ellipsis")
-        right = Text()
-    return _sides(left, right, width)
+    return _sides(left, Text(f"ftctl cancel {job.id}" if hint and width > 60 else "", style=LABEL), width)
 
 
 def _sides(left: Text, right: Text, width: int) -> Text:

@@ -14,6 +14,7 @@ from ftclient.events import (
     EvaluationMetrics,
     Event,
     GeneratedAnswers,
+    Notice,
     PhaseChanged,
     StepMetrics,
 )
@@ -102,6 +103,8 @@ def _told(update: Update, state: str) -> str | None:
             return f"step {written.step}  answers {first.generated!r:.100} where {first.expected!r:.100} is expected"
         case CheckpointSaved() as saved:
             return f"step {saved.step}  saved {saved.name}"
+        case Notice() as notice:
+            return notice.text
     return None
 
 
