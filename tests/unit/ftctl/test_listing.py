@@ -16,7 +16,7 @@ from tests.unit.ftctl.conftest import Run
 from finetuned.v1 import job_pb2, job_service_pb2
 from ftclient.results import Job
 from ftclient.wire import read
-from ftctl.live import listing
+from ftctl.show import listing
 
 
 class Changing(FakeDaemon):

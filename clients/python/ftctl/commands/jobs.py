@@ -12,10 +12,10 @@ import typer
 from ftclient.errors import NotFound, Unavailable
 from ftctl import output, session
 from ftctl.commands import completion
-from ftctl.live import listing
 from ftctl.output import Format
 from ftctl.show import explain as show_explain
 from ftctl.show import jobs as show
+from ftctl.show import listing
 from ftctl.show import schema as show_schema
 
 if TYPE_CHECKING:
