@@ -148,7 +148,7 @@ async def test_a_job_is_opened_and_left(host: FakeDaemon) -> None:
         assert pilot.app.screen is opened
         await press(pilot, "h")
         assert "it is running" in next(iter(pilot.app._notifications)).title
-        await press(pilot, "escape")
+        await press(pilot, "q")
         assert names(pilot)[0] == "support-v3"
 
 
@@ -202,12 +202,12 @@ def test_a_pipe_is_refused(ftctl: Run) -> None:
     assert "top needs a terminal; in a pipe use ftctl gpus" in done.err
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
-def test_on_a_terminal(host: FakeDaemon, width: int, height: int) -> None:
+@pytest.mark.parametrize(("width", "height", "leave"), [(80, 24, "q"), (120, 40, "\x03")])
+def test_on_a_terminal(host: FakeDaemon, width: int, height: int, leave: str) -> None:
     with Terminal("top", width=width, height=height, environ={"FTD_ADDRESS": host.address}) as terminal:
         screen = terminal.until(lambda lines: any("held-one" in line for line in lines) and "Quit" in lines[-1])
         same_as_golden(f"top-{width}x{height}", "\n".join(screen) + "\n")
-        terminal.type("q")
+        terminal.type(leave)
         assert terminal.ended() == 0
 
 

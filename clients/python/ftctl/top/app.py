@@ -36,6 +36,7 @@ class Top(App[None]):
         Binding("j", "move(1)", show=False),
         Binding("k", "move(-1)", show=False),
         Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
     ]
     CSS = """
     #head { height: 1; padding: 0 1; background: $primary-darken-2; }
