@@ -190,8 +190,9 @@ def prepare(fake: Fake) -> trainer_pb2.RankResult:
 
 
 def body(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankResult:
-    path = Path(f"{bootstrap.spec.data.train[0].path}.fake.json")
-    script = json.loads(path.read_text()) if path.exists() else {}
+    # A job may have rows to evaluate on only, or none at all.
+    paths = [Path(f"{each.path}.fake.json") for each in (*bootstrap.spec.data.train, *bootstrap.spec.data.eval)]
+    script = json.loads(paths[0].read_text()) if paths and paths[0].exists() else {}
     if bootstrap.attempt == 0:
         return prepare(Fake(bootstrap, report, script.get("prepare", {})))
     fake = Fake(bootstrap, report, script)

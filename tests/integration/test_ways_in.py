@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,14 +16,14 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from tests.support.daemon import Daemon, eventually
+from tests.support.daemon import Daemon, eventually, make_model
 
 from finetuned.v1 import job_service_pb2
 from ftclient.specfile import values_of
 from ftctl import exits
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LONG = {"steps": 10_000, "step_seconds": 0.02, "checkpoint_every": 10}
+LONG = {"steps": 10_000, "step_seconds": 0.02}
 FAILS = {"steps": 5, "fail_at": 2}
 
 
@@ -74,14 +75,15 @@ class Batch:
 
 
 def test_a_batch_job_is_queued_again_before_its_time_is_over(daemon: Daemon, tmp_path: Path) -> None:
-    batch = Batch(daemon, tmp_path, {**LONG, "steps": 60}, "41")
+    batch = Batch(daemon, tmp_path, {"steps": 400, "step_seconds": 0.1}, "41")
     with batch.start() as script:
         job = batch.job()
-        daemon.until_step(job, 15)
+        daemon.until_step(job, 3)
         script.send_signal(signal.SIGUSR1)
         assert script.wait(60) == 0
     assert batch.asked.read_text() == "requeue 41\n"
-    daemon.wait(job, "PAUSED")
+    paused = daemon.wait(job, "PAUSED")
+    Path(f"{paused.spec.training.data.train[0].path}.fake.json").write_text('{"steps": 400}')
     with batch.start(restarts=1) as script:
         assert script.wait(60) == exits.OK
     assert batch.job() == job
@@ -143,6 +145,31 @@ def test_a_workflow_trains_step_by_step(daemon: Daemon, tmp_path: Path) -> None:
         assert pod(daemon, command, tmp_path) == exits.OK
     assert [each.job for each in daemon.get("w1-dpo").dependencies] == [daemon.get("w1-sft").id]
     assert train["retryStrategy"]["expression"].endswith(f"== {exits.UNREACHABLE}")
+
+
+def test_make_trains_a_pipeline_once(daemon: Daemon) -> None:
+    for part in ("pipeline", "data"):
+        shutil.copytree(EXAMPLES / part, daemon.root / "examples" / part)
+    folder = daemon.root / "examples" / "pipeline"
+    model = make_model(daemon.root / "chat-model")
+    (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    command = ["make", "-C", str(folder), f"MODEL={model}"]
+    # Interrupted in its first step: the training goes on, and make finds it again.
+    with subprocess.Popen(command, env=environment(daemon), start_new_session=True) as make:
+        request = job_service_pb2.ListJobsRequest(selector="pipeline=1")
+        eventually(lambda: daemon.jobs.ListJobs(request).jobs)
+        os.killpg(make.pid, signal.SIGINT)
+    assert make.returncode != 0
+    assert not (folder / "sft.job").exists()
+    subprocess.run(command, env=environment(daemon), check=True, timeout=120)
+    merged, dpo, sft = daemon.jobs.ListJobs(request).jobs
+    assert [each.job for each in (*merged.dependencies, *dpo.dependencies)] == [dpo.id, sft.id]
+    assert (folder / "merged.job").read_text() == f"{merged.id}\n"
+    # What was changed is made again, and what stands on it.
+    with (folder / "dpo.yaml").open("a") as changed:
+        changed.write("seed: 7\n")
+    subprocess.run(command, env=environment(daemon), check=True, timeout=120)
+    assert [each.name for each in daemon.jobs.ListJobs(request).jobs] == ["merged", "dpo", "merged", "dpo", "sft"]
 
 
 def filled(words: list[str], values: dict[str, str]) -> list[str]:
