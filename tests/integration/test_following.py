@@ -182,6 +182,15 @@ def test_a_job_runs_in_the_trace_of_its_caller(daemon: Daemon) -> None:
     assert odd.traceparent == ""
 
 
+@pytest.mark.parametrize(("given", "kept"), [(TRACE, TRACE), ("", ""), ("é\n", "")])
+def test_a_client_passes_on_the_trace_it_runs_in(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, given: str, kept: str
+) -> None:
+    monkeypatch.setenv("TRACEPARENT", given)
+    with Client(f"unix:{daemon.socket}") as client:
+        assert client.submit(daemon.spec()).traceparent == kept
+
+
 @pytest.mark.parametrize("cut", [0, 1, 40, 200, 1000])
 def test_a_submit_whose_answer_is_lost_makes_one_job(daemon: Daemon, cut: int) -> None:
     before, spec = now(daemon), daemon.spec()

@@ -7,6 +7,7 @@ allows. Nothing here knows what the calls mean, nor whether they block.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -175,7 +176,10 @@ class _Pauses:
 
 
 def _metadata(context: Context) -> Metadata:
-    return (("authorization", f"Bearer {context.token}"),) if context.token else ()
+    """Who asks, and in which trace, as whoever started this program has put it in its environment."""
+    token = (("authorization", f"Bearer {context.token}"),) if context.token else ()
+    trace = os.environ.get("TRACEPARENT", "")
+    return (*token, ("traceparent", trace)) if trace and trace.isascii() and trace.isprintable() else token
 
 
 def _credentials(target: Target) -> Credentials:
