@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
 from tests.fakes.daemon import FakeDaemon
 from tests.support.client import job, log_lines, training_events
 
-from finetuned.v1 import event_pb2, metric_service_pb2
-from ftclient import Client, JobState, NotFound, StepMetrics, Unavailable
+from finetuned.v1 import event_pb2, job_changes_pb2, metric_service_pb2
+from ftclient import Client, CursorTooOld, JobState, NotFound, StepMetrics, Unavailable
 
 STEPS = 10
 
@@ -120,3 +121,41 @@ def test_watch_goes_on_and_ends_with_the_job(daemon: FakeDaemon, client: Client,
     assert [seen.state for seen in shown][-1] is JobState.SUCCEEDED
     assert {seen.state for seen in shown} == {JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED}
     assert all(seen.spec and seen.spec.training.model.path == "/models/smol" for seen in shown)
+
+
+def test_changes_of_all_jobs_go_on_from_the_last_cursor(daemon: FakeDaemon, client: Client) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def changing(self: object, request: Any, context: Any) -> Iterator[object]:
+        asked.append((request.cursor, request.only_new))
+        number = int(request.cursor or 0) + 1
+        if number == 3:
+            # Nothing that was asked for; the cursor moves on.
+            yield job_changes_pb2.WatchJobsResponse(cursor="3")
+            context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
+        changes = [job_changes_pb2.JobChange(cursor=str(number), job=f"job{number}")]
+        yield job_changes_pb2.WatchJobsResponse(changes=changes, cursor=str(number), up_to_date=number == 5)
+        if number < 5:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
+
+    class Changing(FakeDaemon):
+        WatchJobs = changing
+
+    daemon.stop()
+    with Changing(daemon.socket):
+        changes = list(client.watch_jobs(follow=False, only_new=True))
+    assert [change.job for change in changes] == ["job1", "job2", "job4", "job5"]
+    assert asked == [("", True), ("1", False), ("2", False), ("3", False), ("4", False)]
+    daemon.restart()
+
+
+def test_a_cursor_that_is_too_old(daemon: FakeDaemon, client: Client) -> None:
+    class Forgetful(FakeDaemon):
+        def WatchJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
+            self._refuse(context, "OUT_OF_RANGE", "CURSOR_TOO_OLD", "changes after 7 are not kept any more")
+
+    daemon.stop()
+    with Forgetful(daemon.socket), pytest.raises(CursorTooOld, match="are not kept any more") as caught:
+        list(client.watch_jobs(cursor="7"))
+    assert "list the jobs" in caught.value.advice
+    daemon.restart()
