@@ -16,7 +16,7 @@ import (
 
 // Download fetches an artifact of the job, "output" or e.g. "checkpoint-200", into a folder, which is made. Each file is there whole
 // and with its checksum, or as FILE.part, from which the next call goes on; files that are there already are not fetched again. It
-// fails with ErrNotFound if there is no such artifact, and with ErrChecksum if what came is not what was sent.
+// fails with ErrNotFound if there is no such artifact, and with ErrCorrupted if what came is not what was sent.
 func (c *Client) Download(ctx context.Context, job, artifact, folder string, options ...TransferOption) error {
 	found, err := c.artifact(ctx, job, artifact)
 	if err != nil {
@@ -86,7 +86,7 @@ func (c *Client) fetch(
 	}
 	if digest != file.GetSha256() {
 		// What is wrong cannot be gone on from.
-		return errors.Join(ErrChecksum, root.Remove(part))
+		return errors.Join(ErrCorrupted, root.Remove(part))
 	}
 	return root.Rename(part, file.GetPath())
 }

@@ -26,7 +26,7 @@ var (
 	ErrDeadlineExceeded = errors.New("there was no answer in time")
 	ErrUnavailable      = errors.New("the daemon cannot be reached")
 	ErrCursorTooOld     = errors.New("changes after this cursor are not kept any more")
-	ErrChecksum         = errors.New("what came is not what was sent")
+	ErrCorrupted        = errors.New("what came is not what was sent")
 )
 
 var byReason = map[string]error{
@@ -40,7 +40,6 @@ var byReason = map[string]error{
 	"NOT_PREPARED":      ErrNotPrepared,
 	"DATA_REFUSED":      ErrDataRefused,
 	"CURSOR_TOO_OLD":    ErrCursorTooOld,
-	"CHECKSUM_MISMATCH": ErrChecksum,
 }
 
 var byCode = map[codes.Code]error{
@@ -48,6 +47,7 @@ var byCode = map[codes.Code]error{
 	codes.NotFound:           ErrNotFound,
 	codes.AlreadyExists:      ErrAlreadyExists,
 	codes.FailedPrecondition: ErrWrongState,
+	codes.DataLoss:           ErrCorrupted,
 	codes.ResourceExhausted:  ErrLimitReached,
 	codes.Unauthenticated:    ErrAuth,
 	codes.PermissionDenied:   ErrAuth,

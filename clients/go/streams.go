@@ -93,24 +93,28 @@ func (c *Client) Watch(ctx context.Context, job string) iter.Seq2[*v1.Job, error
 }
 
 // WatchJobs yields every change of state of all jobs, in order: those after request.Cursor first, then live. Who stores the cursor
-// of the last message it dealt with misses nothing, however long it was away. It fails with ErrCursorTooOld. A lost connection is
+// of the last change it dealt with misses nothing, however long it was away. It fails with ErrCursorTooOld. A lost connection is
 // found again where it broke. With NoFollow it ends after what is there now, else with its context.
-func (c *Client) WatchJobs(ctx context.Context, request *v1.WatchJobsRequest) iter.Seq2[*v1.WatchJobsResponse, error] {
+func (c *Client) WatchJobs(ctx context.Context, request *v1.WatchJobsRequest) iter.Seq2[*v1.JobChange, error] {
 	asked := &v1.WatchJobsRequest{}
 	proto.Merge(asked, request)
 	start := func(ctx context.Context) (grpc.ServerStreamingClient[v1.WatchJobsResponse], error) {
 		return c.jobs.WatchJobs(ctx, asked)
 	}
 	last := func(message *v1.WatchJobsResponse) bool { return asked.GetNoFollow() && message.GetUpToDate() }
-	return func(yield func(*v1.WatchJobsResponse, error) bool) {
+	return func(yield func(*v1.JobChange, error) bool) {
 		for message, err := range follow(ctx, c.patience, start, last) {
-			if err == nil {
-				// What is new is told by the cursor from here on.
-				asked.Cursor, asked.OnlyNew = message.GetCursor(), false
-			}
-			if !yield(message, err) {
+			if err != nil {
+				yield(nil, err)
 				return
 			}
+			for _, change := range message.GetChanges() {
+				if !yield(change, nil) {
+					return
+				}
+			}
+			// What is new is told by the cursor from here on.
+			asked.Cursor, asked.OnlyNew = message.GetCursor(), false
 		}
 	}
 }

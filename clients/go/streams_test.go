@@ -79,14 +79,14 @@ func TestChangesAreFollowedFromACursor(t *testing.T) {
 	}
 }
 
-func changes(t *testing.T, told iter.Seq2[*v1.WatchJobsResponse, error]) []*v1.JobChange {
+func changes(t *testing.T, told iter.Seq2[*v1.JobChange, error]) []*v1.JobChange {
 	t.Helper()
 	var all []*v1.JobChange
-	for message, err := range told {
+	for change, err := range told {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, message.GetChanges()...)
+		all = append(all, change)
 	}
 	return all
 }

@@ -81,7 +81,7 @@ func TestADownloadIsWholeOrGoesOn(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(wrong, "state.json.part"), []byte("!!"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := client.Download(ctx, job, "checkpoint-2", wrong); !errors.Is(err, finetuned.ErrChecksum) {
+	if err := client.Download(ctx, job, "checkpoint-2", wrong); !errors.Is(err, finetuned.ErrCorrupted) {
 		t.Errorf("a wrong beginning was believed: %v", err)
 	}
 	if err := client.Download(ctx, job, "checkpoint-2", wrong); err != nil {

@@ -39,7 +39,7 @@ func transferOf(options []TransferOption) transfer {
 
 // Upload sends a file of rows to the daemon's host under a name that DataSource.dataset can mean. What is there already is not sent
 // again; an upload that was cut, by this process or one before, goes on where the daemon has it. It fails with ErrAlreadyExists if
-// other contents have the name, ErrLimitReached if they are too many, ErrChecksum if the file changed meanwhile.
+// other contents have the name, ErrLimitReached if they are too many, ErrCorrupted if the file changed meanwhile.
 func (c *Client) Upload(ctx context.Context, name, path string, options ...TransferOption) (*v1.Dataset, error) {
 	file, err := os.Open(path)
 	if err != nil {

@@ -34,6 +34,8 @@ const (
 	Phase_PHASE_EVALUATING    Phase = 5
 	Phase_PHASE_SAVING        Phase = 6
 	Phase_PHASE_EXPORTING     Phase = 7
+	// A chat that waits for questions, or writes an answer.
+	Phase_PHASE_ANSWERING Phase = 8
 )
 
 // Enum value maps for Phase.
@@ -47,6 +49,7 @@ var (
 		5: "PHASE_EVALUATING",
 		6: "PHASE_SAVING",
 		7: "PHASE_EXPORTING",
+		8: "PHASE_ANSWERING",
 	}
 	Phase_value = map[string]int32{
 		"PHASE_UNSPECIFIED":   0,
@@ -57,6 +60,7 @@ var (
 		"PHASE_EVALUATING":    5,
 		"PHASE_SAVING":        6,
 		"PHASE_EXPORTING":     7,
+		"PHASE_ANSWERING":     8,
 	}
 )
 
@@ -1451,7 +1455,7 @@ const file_finetuned_v1_event_proto_rawDesc = "" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x12\n" +
 	"\x04rank\x18\x03 \x01(\x05R\x04rank\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text*\xb6\x01\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text*\xcb\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12PHASE_READING_DATA\x10\x01\x12\x14\n" +
@@ -1460,7 +1464,8 @@ const file_finetuned_v1_event_proto_rawDesc = "" +
 	"\x0ePHASE_TRAINING\x10\x04\x12\x14\n" +
 	"\x10PHASE_EVALUATING\x10\x05\x12\x10\n" +
 	"\fPHASE_SAVING\x10\x06\x12\x13\n" +
-	"\x0fPHASE_EXPORTING\x10\a*b\n" +
+	"\x0fPHASE_EXPORTING\x10\a\x12\x13\n" +
+	"\x0fPHASE_ANSWERING\x10\b*b\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_COMPLETED\x10\x01\x12\x13\n" +

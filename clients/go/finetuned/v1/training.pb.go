@@ -1853,7 +1853,10 @@ type Model struct {
 	FromJob *string `protobuf:"bytes,6,opt,name=from_job,json=fromJob,proto3,oneof" json:"from_job,omitempty"`
 	// Adapters that are merged into the model before anything is trained, in this order; a new adapter goes on top. Default: none. Refused
 	// with qlora: they would be rounded to its few bits.
-	Adapters      []*Weights `protobuf:"bytes,7,rep,name=adapters,proto3" json:"adapters,omitempty"`
+	Adapters []*Weights `protobuf:"bytes,7,rep,name=adapters,proto3" json:"adapters,omitempty"`
+	// Checkpoint of `from_job` that is taken in place of its output, e.g. "checkpoint-200". That job must have ended. Default: its output.
+	// Refused without `from_job`, and for an adapter that does not stand alone: one that began as pissa or olora, or as another adapter.
+	Checkpoint    *string `protobuf:"bytes,8,opt,name=checkpoint,proto3,oneof" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1935,6 +1938,13 @@ func (x *Model) GetAdapters() []*Weights {
 		return x.Adapters
 	}
 	return nil
+}
+
+func (x *Model) GetCheckpoint() string {
+	if x != nil && x.Checkpoint != nil {
+		return *x.Checkpoint
+	}
+	return ""
 }
 
 type Data struct {
@@ -4417,7 +4427,7 @@ const file_finetuned_v1_training_proto_rawDesc = "" +
 	"\x06resume\x18< \x01(\v2\x14.finetuned.v1.ResumeR\x06resumeB\a\n" +
 	"\x05stageB\b\n" +
 	"\x06methodB\a\n" +
-	"\x05_seed\"\xe2\x02\n" +
+	"\x05_seed\"\x96\x03\n" +
 	"\x05Model\x12\x17\n" +
 	"\x04path\x18\x01 \x01(\tH\x00R\x04path\x88\x01\x01\x12\x1a\n" +
 	"\x06hub_id\x18\x02 \x01(\tH\x01R\x05hubId\x88\x01\x01\x12\x1f\n" +
@@ -4425,14 +4435,18 @@ const file_finetuned_v1_training_proto_rawDesc = "" +
 	"\x05dtype\x18\x04 \x01(\x0e2\x13.finetuned.v1.DtypeH\x03R\x05dtype\x88\x01\x01\x12:\n" +
 	"\tattention\x18\x05 \x01(\x0e2\x17.finetuned.v1.AttentionH\x04R\tattention\x88\x01\x01\x12\x1e\n" +
 	"\bfrom_job\x18\x06 \x01(\tH\x05R\afromJob\x88\x01\x01\x121\n" +
-	"\badapters\x18\a \x03(\v2\x15.finetuned.v1.WeightsR\badaptersB\a\n" +
+	"\badapters\x18\a \x03(\v2\x15.finetuned.v1.WeightsR\badapters\x12#\n" +
+	"\n" +
+	"checkpoint\x18\b \x01(\tH\x06R\n" +
+	"checkpoint\x88\x01\x01B\a\n" +
 	"\x05_pathB\t\n" +
 	"\a_hub_idB\v\n" +
 	"\t_revisionB\b\n" +
 	"\x06_dtypeB\f\n" +
 	"\n" +
 	"_attentionB\v\n" +
-	"\t_from_job\"\xe2\x05\n" +
+	"\t_from_jobB\r\n" +
+	"\v_checkpoint\"\xe2\x05\n" +
 	"\x04Data\x12.\n" +
 	"\x05train\x18\x01 \x03(\v2\x18.finetuned.v1.DataSourceR\x05train\x12,\n" +
 	"\x04eval\x18\x02 \x03(\v2\x18.finetuned.v1.DataSourceR\x04eval\x12\"\n" +
