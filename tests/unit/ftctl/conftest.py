@@ -50,6 +50,8 @@ def plain_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     time.tzset()
+    # Made at its first use, for the terminal that was there, and widened by what prints for pipes.
+    output.console.cache_clear()
     yield
     monkeypatch.undo()
     time.tzset()

@@ -1,4 +1,4 @@
-"""How a View is drawn, for any terminal from 40 columns and 12 lines on. Pure: a view and a size to a picture."""
+"""How a View is drawn, for any terminal from 40 columns and 15 lines on. Pure: a view and a size to a picture."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ftctl import text
+from ftctl import facts, text
 from ftctl.live.chart import Curve, sparkline
 from ftctl.live.model import View
 from ftctl.live.plot import Plot
 from ftctl.output import STATE_STYLES
-from ftctl.show import attempts
 
 RAW, SMOOTH, EVAL = "cyan dim", "bright_cyan", "bright_yellow"
 LABEL = "dim"
@@ -166,7 +165,7 @@ def _memory(view: View, width: int) -> Text:
     reserved = estimate.reserve_bytes
     words = f" of {text.size(reserved)} reserved"
     # What a process on a CPU takes cannot be compared with an estimate of tensors.
-    if estimate.peak_bytes and width >= WIDE and not attempts.on_cpu(view.job):
+    if estimate.peak_bytes and width >= WIDE and not facts.on_cpu(view.job):
         words += f", {text.size(estimate.peak_bytes)} estimated"
     share = min(1.0, view.peak_bytes / reserved)
     cells = max(6, min(24, width - 36 - len(words)))

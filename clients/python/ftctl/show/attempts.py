@@ -11,7 +11,6 @@ from ftctl import output
 from ftctl.text import NOTHING, duration, size
 
 if TYPE_CHECKING:
-    from ftclient import Job
     from ftclient.results import Attempt
 
 # So much of a GPU's UUID as tells it from the others.
@@ -26,18 +25,6 @@ def table(attempts: Sequence[Attempt], labels: Mapping[str, str] | None = None) 
     rows = [_row(attempt, labels or {}) for attempt in attempts]
     notes = [["; ".join(_settings(attempt, early)) or NOTHING] for attempt, early in zip(attempts, before, strict=True)]
     output.noted(_HEADERS, rows, notes, names=["RAN WITH"], right=(0, 2, 3, 4, 5), cut=1)
-
-
-def peak(job: Job) -> int:
-    """The peak of the newest attempt that measured one, in bytes; 0 if none did. Older ones may have run with more."""
-    if job.progress and job.progress.peak_memory_bytes:
-        return job.progress.peak_memory_bytes
-    return next((each.peak_memory_bytes for each in reversed(job.attempts) if each.peak_memory_bytes), 0)
-
-
-def on_cpu(job: Job) -> bool:
-    """Whether what it measured is the memory of processes and not of a GPU."""
-    return any("cpu" in attempt.devices for attempt in job.attempts)
 
 
 def _row(attempt: Attempt, labels: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ftctl import output
+from ftctl import facts, output
 from ftctl.show import attempts, memory
 from ftctl.text import NOTHING, clock, forecast, takes
 
@@ -32,7 +32,7 @@ def explanation(found: Explanation) -> None:
         rows = [[each.label, "yes" if each.fits else "no", each.message or NOTHING] for each in found.devices]
         output.table(["DEVICE", "FITS", "WHY"], rows)
     if job.estimate:
-        memory.table(job.estimate, attempts.peak(job), resident=attempts.on_cpu(job))
+        memory.table(job.estimate, facts.peak(job), resident=facts.on_cpu(job))
     if job.attempts:
         attempts.table(job.attempts, {each.device: each.label for each in found.devices})
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ftctl import output
+from ftctl import facts, output
 from ftctl.output import Format
 from ftctl.show import attempts, memory
 from ftctl.text import NOTHING, age, because, clock, duration, number, size
@@ -56,7 +56,7 @@ def job(found: Job, artifacts: Sequence[Artifact]) -> None:
     if found.attempts:
         attempts.table(found.attempts)
     if found.estimate:
-        memory.table(found.estimate, attempts.peak(found), resident=attempts.on_cpu(found))
+        memory.table(found.estimate, facts.peak(found), resident=facts.on_cpu(found))
     if found.data:
         data(found.data)
     if found.lineage:
