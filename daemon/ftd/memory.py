@@ -227,8 +227,8 @@ def workload_of(training: TrainingSpec, sequence: int, beside: int = 0) -> workl
         saved_modules=len(getattr(adapter, "modules_to_save", ())),
         adapter=adapters_told.told(adapter),
         projection_rank=training.optimizer.projection_rank or 128,
-        quantization=_QUANTIZATIONS[quantised.quant_type or QuantType.NF4] if quantised else "nf4",
-        double_quant=bool(quantised.double_quant) if quantised else True,
+        quantization=_quantization(quantised),
+        double_quant=_double_quant(quantised),
         reference=not (isinstance(stage, Rewarded) and stage.beta == 0),
         generated_rows=_generated_rows(training),
         completion=(stage.sampling.max_completion_length or 0) if isinstance(stage, Online) and stage.sampling else 0,
@@ -243,10 +243,12 @@ def workload_of(training: TrainingSpec, sequence: int, beside: int = 0) -> workl
 
 def _use(training: TrainingSpec, stage: Inference, sequence: int) -> workload.Workload:
     """What a stage does that trains nothing: a forward pass, answers, or a copy of the model."""
-    answers = training.evaluation.generation
+    answers, quantised = training.evaluation.generation, training.method if isinstance(training.method, Qlora) else None
     return workload.Workload(
         stage=choice_name(stage),  # type: ignore[arg-type]
-        method="none",
+        method="qlora" if quantised else "none",
+        quantization=_quantization(quantised),
+        double_quant=_double_quant(quantised),
         device="gpu" if training.resources.device is DeviceKind.GPU else "cpu",
         gpus=1,
         weight_bytes=_BYTES[training.model.dtype or Dtype.FP32],
@@ -261,8 +263,16 @@ def _use(training: TrainingSpec, stage: Inference, sequence: int) -> workload.Wo
         eval_micro_batch=0 if isinstance(stage, Export) else training.evaluation.micro_batch or 1,
         # A chat's prompt and answer together have at most max_length.
         answer_tokens=(answers.max_new_tokens or 0) if answers else int(isinstance(stage, Chat)),
-        exported_weight_bytes=_exported_weight_bytes(training, quantised=False),
+        exported_weight_bytes=_exported_weight_bytes(training, quantised=quantised is not None),
     )
+
+
+def _quantization(quantised: Qlora | None) -> workload.Quantization:
+    return _QUANTIZATIONS[quantised.quant_type or QuantType.NF4] if quantised else "nf4"
+
+
+def _double_quant(quantised: Qlora | None) -> bool:
+    return bool(quantised.double_quant) if quantised else True
 
 
 def _generated_rows(training: TrainingSpec) -> int:

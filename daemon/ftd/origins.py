@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftd.errors import Violation
-from ftd.inference import Chat, Evaluate, Export
+from ftd.inference import Chat, Evaluate, Export, Inference
 from ftd.job import Job
 from ftd.methods import CHANGING_INITS, Freeze, Full, Lora, Method, PrefixTuning, PromptTuning, PTuning, Qlora
 from ftd.moves import TERMINAL
@@ -132,6 +132,8 @@ def misfit(training: TrainingSpec, field: str, origin: Origin) -> str:
     if kind is Kind.ADAPTER and isinstance(job.resolved.method, _UNMERGEABLE) and name != "continue_from":
         method = choice_name(job.resolved.method)
         return f"is job {job.id}, whose adapter is of {method}, which cannot be merged into a model"
+    if name == "from_job" and training.model.adapters and _quantisation(training, origin):
+        return f"is job {job.id}, whose adapter is of qlora: no other one goes on top; leave model.adapters out"
     if checkpoint and _needs_conversion(job.resolved):
         return f"is job {job.id}, whose checkpoints have adapters that do not stand alone; accepted is its output"
     if (
@@ -168,7 +170,8 @@ def take(training: TrainingSpec, origins: Mapping[str, Origin]) -> TrainingSpec:
         return _output(weights, path, origin) if origin else weights
 
     filled = with_weights(training, taken)
-    return replace(filled, model=_model(filled, origins), resume=_resume(filled.resume, origins))
+    method = _quantisation(filled, origins.get("model.from_job")) or filled.method
+    return replace(filled, model=_model(filled, origins), method=method, resume=_resume(filled.resume, origins))
 
 
 def with_weights(training: TrainingSpec, change: Callable[[str, Weights], Weights]) -> TrainingSpec:
@@ -246,6 +249,15 @@ def _model(training: TrainingSpec, origins: Mapping[str, Origin]) -> Model:
     # An output brings along what it stands on.
     below = theirs.model.adapters if origin.checkpoint else ()
     return replace(_base_model(model, origin.job), adapters=(*below, adapter, *model.adapters))
+
+
+def _quantisation(training: TrainingSpec, origin: Origin | None) -> Qlora | None:
+    """How the weights are quantised that an adapter has learnt on, where it is used and nothing is trained."""
+    if origin is None or not isinstance(training.stage, Inference):
+        return None
+    theirs = origin.job.resolved
+    adapter = output_kind(theirs) is Kind.ADAPTER or origin.checkpoint
+    return replace(theirs.method, lora=None) if adapter and isinstance(theirs.method, Qlora) else None
 
 
 def _resume(resume: Resume | None, origins: Mapping[str, Origin]) -> Resume | None:

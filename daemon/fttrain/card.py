@@ -30,7 +30,7 @@ def text(bootstrap: trainer_pb2.Bootstrap, state: Any = None, rows: Rows | None 
     `state` is the trainer's state at the end, `rows` are what was trained on; None: nothing was trained.
     """
     spec = bootstrap.spec
-    adapter = spec.WhichOneof("method") in ("lora", "qlora") and not spec.output.merge
+    adapter = state and spec.WhichOneof("method") in ("lora", "qlora") and not spec.output.merge
     scores = spec.WhichOneof("stage") == "reward"
     base = portable_name(spec.model)
     front = {

@@ -74,7 +74,7 @@ class Answers:
         self._questions = questions(sets, self._spec.max_rows)
         self._tokenizer = tokenizer
         self._report = report
-        self._trains = spec.WhichOneof("method") is not None
+        self._trains = spec.WhichOneof("stage") != "evaluate"
         self._of_best = spec.output.weights == training_pb2.OUTPUT_WEIGHTS_BEST
         self._path = run / NAME
         self._decoded = {

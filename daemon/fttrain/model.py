@@ -23,7 +23,7 @@ from transformers import (
 
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2, training_pb2, weights_pb2
-from fttrain import adapters, origins
+from fttrain import adapters, methods, origins
 from fttrain.data import templates
 from fttrain.failure import Refused, classify
 from fttrain.machine import on_cpu
@@ -52,13 +52,17 @@ def load_model(bootstrap: trainer_pb2.Bootstrap, quantization: BitsAndBytesConfi
 
 
 def load_adapted(bootstrap: trainer_pb2.Bootstrap) -> Any:
-    """The model with its last adapter beside the weights, where it has one, and those before that one merged."""
+    """The model with its last adapter beside the weights, where it has one, and those before that one merged.
+
+    A method in the spec of a stage that trains nothing says how the weights were quantised that the adapter learnt on.
+    """
     spec = bootstrap.spec
-    model = _load(bootstrap, spec.model, None, scores=False, new_head=False)
+    quantization = methods.of(spec).quantization(spec) if spec.WhichOneof("method") else None
+    model = _load(bootstrap, spec.model, quantization, scores=False, new_head=False)
     with _told_as_model_load(spec.model):
-        *before, last = origins.merged(spec) or [None]
-        model = adapters.merge(model, [each for each in before if each])
-        return (adapters.put_on(model, last) if last else model).requires_grad_(False).eval()
+        folders = origins.merged(spec)
+        model = adapters.merge(model, folders[:-1])
+        return (adapters.put_on(model, folders[-1]) if folders else model).requires_grad_(False).eval()
 
 
 def load_frozen(

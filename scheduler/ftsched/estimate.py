@@ -182,7 +182,7 @@ def _moments(work: Workload, shape: Shape, saved: Activations) -> list[tuple[str
 
 def _of_use(work: Workload, shape: Shape) -> list[tuple[str, Parts]]:
     """The moments of a model that is used and not trained."""
-    kept: Parts = {"weights": shape.parameters * work.weight_bytes, "other models": work.other_models_bytes}
+    kept: Parts = {"weights": _weights(work, shape), "other models": work.other_models_bytes}
     evaluation = {**kept, **_forward(work, shape, work.eval_micro_batch)}
     return [("loading", kept), ("evaluation", evaluation), *_without_gradients(work, shape, kept)]
 

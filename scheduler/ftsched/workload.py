@@ -52,6 +52,8 @@ PAIRED = frozenset({"reward", "dpo", "orpo", "cpo", "simpo"})
 REFERENCED = frozenset({"dpo", "kto", "grpo", "rloo", "ppo"})
 # Stages that write their own answers.
 GENERATING = frozenset({"grpo", "rloo", "ppo", "distill"})
+# Stages that use a model, and train nothing: their method is "qlora" if its weights are quantised, else "none".
+USES = frozenset({"evaluate", "export", "chat"})
 AttentionKernel = Literal["flash", "masked", "eager"]
 
 
@@ -162,7 +164,7 @@ class Workload:
     @property
     def trains(self) -> bool:
         """Whether there is a backward pass at all."""
-        return self.method != "none"
+        return self.stage not in USES
 
     @property
     def adapts(self) -> bool:

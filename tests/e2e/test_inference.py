@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from google.protobuf import text_format
-from peft import PeftModel
 from tests.support import training as support
 from tests.support.training import of_kind
 from transformers import AutoModelForCausalLM
@@ -18,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from finetuned.v1 import event_pb2, training_pb2
 from fttrain import manifest
 from fttrain.failure import Refused
+from fttrain.model import load_adapted
 from fttrain.rank import stops
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -35,8 +35,13 @@ seed: 42
 """
 EVALUATE = f"""{USED} evaluate {{}}
 data {{ max_length: 128 long_rows: LONG_ROWS_TRUNCATE }}
+compute {{ precision: DTYPE_FP32 padding_free: true }}
 evaluation {{ micro_batch: 2 {GENERATION} }}
 """
+QUANTISED = {
+    "lora": "",
+    "qlora": "qlora { quant_type: QUANT_TYPE_NF4 double_quant: true compute_dtype: DTYPE_FP32 }",
+}
 EXPORT = f"""{USED} export {{}}
 output {{ dtype: DTYPE_FP32 max_shard_bytes: {16 << 20} gguf: GGUF_TYPE_F16 ollama: true }}
 """
@@ -46,6 +51,7 @@ output {{ dtype: DTYPE_FP32 max_shard_bytes: {16 << 20} gguf: GGUF_TYPE_F16 olla
 class Trained:
     """A training of an adapter that has ended."""
 
+    method: str
     run: Path
     base: Path
     rows: Path
@@ -55,14 +61,29 @@ class Trained:
         spec = text_format.Merge(f"{text}{changes}", training_pb2.TrainingSpec())
         spec.model.path = str(self.base)
         spec.model.adapters.add(path=str(self.run / "output"))
-        return spec
+        return text_format.Merge(QUANTISED[self.method], spec)
 
 
 @pytest.fixture(scope="module")
 def trained(smol_nano: Path, rows: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    run = tmp_path_factory.mktemp("trained")
-    support.train(support.bootstrap(run, support.resolved_spec(smol_nano, changes=TRAINED), rows["sft"]))
-    return Trained(run, smol_nano, rows["sft"])
+    return train("lora", smol_nano, rows["sft"], tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="module")
+def trained_on_4_bits(smol_nano: Path, rows: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train("qlora", smol_nano, rows["sft"], tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(params=["trained", "trained_on_4_bits"])
+def either(request: pytest.FixtureRequest) -> Trained:
+    found: Trained = request.getfixturevalue(request.param)
+    return found
+
+
+def train(method: str, base: Path, rows: Path, run: Path) -> Trained:
+    spec = support.resolved_spec(base, method=method, changes=TRAINED)
+    support.train(support.bootstrap(run, spec, rows))
+    return Trained(method, run, base, rows)
 
 
 def last(run: Path, kind: str) -> Any:
@@ -70,17 +91,16 @@ def last(run: Path, kind: str) -> Any:
     return list(of_kind(support.events(run), kind))[-1]
 
 
-@pytest.mark.parametrize("changes", ["", "compute { padding_free: true }"], ids=["padded", "without padding"])
-def test_an_evaluation_finds_what_the_training_found(changes: str, trained: Trained, tmp_path: Path) -> None:
-    message = support.bootstrap(tmp_path, trained.spec(EVALUATE, changes), trained.rows)
+def test_an_evaluation_finds_what_the_training_found(either: Trained, tmp_path: Path) -> None:
+    message = support.bootstrap(tmp_path, either.spec(EVALUATE), either.rows)
     assert support.train(message).outcome == event_pb2.OUTCOME_COMPLETED
 
-    found, expected = last(tmp_path, "evaluation"), last(trained.run, "evaluation")
+    found, expected = last(tmp_path, "evaluation"), last(either.run, "evaluation")
     assert found.loss == pytest.approx(expected.loss, rel=1e-5)
     assert set(found.extra) == set(expected.extra)
     assert dict(found.extra) == pytest.approx(dict(expected.extra), rel=1e-4)
     assert (found.step, found.best) == (0, False)
-    assert last(tmp_path, "answers").answers == last(trained.run, "answers").answers
+    assert last(tmp_path, "answers").answers == last(either.run, "answers").answers
     told = json.loads((tmp_path / "output" / "evaluation.json").read_text())
     assert told == {"loss": found.loss, **found.extra}
 
@@ -106,14 +126,15 @@ def test_what_is_asked_to_stop_leaves_nothing(text: str, trained: Trained, tmp_p
     assert not (tmp_path / "output").exists()
 
 
-def test_an_export_is_the_adapted_model_in_all_its_files(trained: Trained, tmp_path: Path) -> None:
-    message = support.bootstrap(tmp_path, trained.spec(EXPORT), trained.rows)
+def test_an_export_is_the_adapted_model_in_all_its_files(either: Trained, tmp_path: Path) -> None:
+    message = support.bootstrap(tmp_path, either.spec(EXPORT), either.rows)
     assert support.train(message).outcome == event_pb2.OUTCOME_COMPLETED
 
     output = tmp_path / "output"
-    base = AutoModelForCausalLM.from_pretrained(trained.base, dtype=torch.float32)
-    plain = logits(base)
-    adapted = logits(PeftModel.from_pretrained(base, trained.run / "output"))
+    base = load_adapted(message)
+    adapted = logits(base)
+    with base.disable_adapter():
+        plain = logits(base)
     exported = logits(AutoModelForCausalLM.from_pretrained(output))
     assert (exported - adapted).abs().max() < 1e-4 < (exported - plain).abs().max()
     read = AutoModelForCausalLM.from_pretrained(output, gguf_file="questions.F16.gguf", dtype=torch.float32)
@@ -123,7 +144,7 @@ def test_an_export_is_the_adapted_model_in_all_its_files(trained: Trained, tmp_p
     assert manifest.verify(output).step == 0
     card = (output / "README.md").read_text()
     assert "A copy of" in card
-    assert str(trained.run) not in card
+    assert str(either.run) not in card
 
 
 def test_an_export_that_cannot_be_is_refused_before_it_writes(trained: Trained, tmp_path: Path) -> None:

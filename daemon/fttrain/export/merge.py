@@ -22,6 +22,8 @@ def merged(model: Any, dtype: torch.dtype) -> Any:
     if not getattr(model.get_base_model(), "is_quantized", False):
         return converted(model.merge_and_unload(safe_merge=True), dtype)
     config = copy.deepcopy(model.peft_config["default"])
+    # PEFT warns of a base that is called otherwise now.
+    config.base_model_name_or_path = None
     # Those that are trained are modules to save; looking for more would ask the hub about the base.
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     base = dequantised(model.unload(), dtype)

@@ -19,7 +19,7 @@ from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2
 from fttrain import arguments, checkpoints, generation, machine, output, stages
 from fttrain.callbacks import Evaluating, Stopping
-from fttrain.model import load_frozen, load_model, load_tokenizer
+from fttrain.model import load_adapted, load_frozen, load_tokenizer
 from fttrain.rank import attempt_folder, stops
 from fttrain.recipe import leave_out_padding
 from fttrain.report import Report
@@ -50,7 +50,7 @@ def _trainer(bootstrap: trainer_pb2.Bootstrap, rows: Rows, report: Report) -> An
     """That of supervised fine-tuning, which is never started."""
     parts = stages.Parts(
         spec=bootstrap.spec,
-        model=load_model(bootstrap, None),
+        model=load_adapted(bootstrap),
         reference=None,
         adapter=None,
         tokenizer=load_tokenizer(bootstrap),

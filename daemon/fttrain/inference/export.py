@@ -6,12 +6,14 @@ must never need rows.
 
 from __future__ import annotations
 
+from peft import PeftModel
+
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import event_pb2
 from fttrain import card, machine, origins, output
 from fttrain.export import merge
 from fttrain.methods import DTYPES
-from fttrain.model import load_model, load_tokenizer
+from fttrain.model import load_adapted, load_tokenizer
 from fttrain.rank import stops
 from fttrain.report import Report
 
@@ -22,12 +24,13 @@ def run(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankRes
     machine.set_up(bootstrap)
     report.phase(event_pb2.PHASE_LOADING_MODEL)
     with machine.measured(report):
-        model, tokenizer = load_model(bootstrap, None), load_tokenizer(bootstrap)
+        model, tokenizer = load_adapted(bootstrap), load_tokenizer(bootstrap)
         output.check(bootstrap, model.config, tokenizer)
         if stops.asked:
             return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
         report.phase(event_pb2.PHASE_EXPORTING)
-        model = merge.converted(model, DTYPES[spec.output.dtype])
+        whole = merge.merged if isinstance(model, PeftModel) else merge.converted
+        model = whole(model, DTYPES[spec.output.dtype])
         with output.appearing(bootstrap) as folder:
             model.save_pretrained(folder, max_shard_size=spec.output.max_shard_bytes)
             tokenizer.save_pretrained(folder)
