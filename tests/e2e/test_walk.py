@@ -169,3 +169,23 @@ def test_a_killed_daemon_loses_no_step(daemon: RealDaemon, client: Client, follo
     ended = client.wait(job)
     assert (ended.state, len(ended.attempts)) == ("succeeded", 1)
     assert client.data_report(job).from_cache
+
+
+def test_a_checkpoint_is_talked_to_beside_the_model_it_began_with(
+    daemon: RealDaemon, followed: Followed, client: Client
+) -> None:
+    model, options = f"{followed.id}@checkpoint-16", ("--set", "resources.device=cpu", "--max-tokens", "8")
+    said = daemon.ftctl("chat", model, "--keep", "--vs", "base", *options, typed="What is a queue?\nAnd a step?\n")
+    assert [line for line in said.ok.splitlines() if line in ("base:", "tuned:")] == ["base:", "tuned:"] * 2
+
+    kept = next(client.list(page_size=1))
+    assert kept.id in said.err
+    alone = [
+        daemon.ftctl("chat", kept.id, "--max-tokens", "8", typed=f"{way}What is a queue?\n") for way in ("/base\n", "")
+    ]
+    base, tuned = re.findall(r"(?s)base:\n(.*?)\ntuned:\n(.*?)\nbase:", said.out)[0]
+    assert [each.ok for each in alone] == [f"{base}\n", f"{tuned}\n"]
+    progress = client.get(kept).progress
+    assert progress is not None
+    assert progress.phase == "answering"
+    client.cancel(kept)

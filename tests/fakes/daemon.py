@@ -7,6 +7,7 @@ reported, and the trouble it is to make: streams cut after so many records, call
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -75,6 +76,8 @@ class FakeDaemon(
         self.datasets: list[uploaded_data_pb2.Dataset] = []
         self.previewed: list[data_preview_pb2.PreviewedRow] = []
         self.checks: list[dataset_service_pb2.CheckDataResponse] = []
+        # Whether a chat says its first words and no more.
+        self.holds_answers = False
         # Why looks at data are refused.
         self.data_refused = ""
         # Records (or jobs, for WatchJob) after which each stream that is opened is cut; later streams are whole.
@@ -328,6 +331,8 @@ class FakeDaemon(
         who, turns = "base" if request.base else "tuned", len(request.messages)
         for text in (f"{who} heard", f" {request.messages[-1].content!r}", f" in turn {turns}"):
             yield chat_service_pb2.GenerateResponse(text=text)
+            while self.holds_answers and context.is_active():
+                time.sleep(0.01)
         reason = chat_service_pb2.FINISH_REASON_STOP
         yield chat_service_pb2.GenerateResponse(end={"reason": reason, "prompt_tokens": 9, "new_tokens": 3})
 

@@ -173,6 +173,14 @@ def try_out(fake: Fake) -> trainer_pb2.RankResult:
     return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_COMPLETED)
 
 
+def chat(fake: Fake) -> trainer_pb2.RankResult:
+    """Lives as a chat does; who wants answers listens in its place."""
+    fake.report.phase(event_pb2.PHASE_ANSWERING)
+    while not fake.stop_asked():
+        time.sleep(0.01)
+    return trainer_pb2.RankResult(outcome=event_pb2.OUTCOME_STOPPED)
+
+
 def prepare(fake: Fake) -> trainer_pb2.RankResult:
     fake.report.phase(event_pb2.PHASE_TOKENIZING, 0.0)
     for step in range(1, int(fake.script.get("steps", 1)) + 1):
@@ -196,6 +204,8 @@ def body(bootstrap: trainer_pb2.Bootstrap, report: Report) -> trainer_pb2.RankRe
     if bootstrap.attempt == 0:
         return prepare(Fake(bootstrap, report, script.get("prepare", {})))
     fake = Fake(bootstrap, report, script)
+    if bootstrap.spec.HasField("chat"):
+        return chat(fake)
     return try_out(fake) if bootstrap.probe else train(fake)
 
 
