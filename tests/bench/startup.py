@@ -19,7 +19,7 @@ TIMES = 15
 # The first needs nothing, the second what the commands are called, the third also YAML and the messages.
 COMMANDS = ("ftctl version", "ftctl --help", "ftctl schema")
 # Command lines of the same trade that are in the lock: they answer the same question.
-OTHERS = ("hf version", "wandb --version", "trl --version")
+OTHERS = ("hf version", "wandb --version", "mlflow --version")
 # A rank's parts, in their order.
 PARTS = ("interpreter", "import", "rows", "model", "trainer", "first step")
 RANKS = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from ftctl import guide
 from ftctl.app import app
 
 ROOT: Any = get_command(app)
+REPOSITORY = Path(__file__).parents[3]
 
 
 def commands(group: Any = ROOT, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -48,11 +50,20 @@ def calls(line: str) -> Iterator[list[str]]:
         yield words[:end]
 
 
-@pytest.mark.parametrize("line", [line for lines in guide.EXAMPLES.values() for line in lines])
+def of_pages() -> Iterator[str]:
+    """The lines of shell with `ftctl` in the pages that tell of it."""
+    for page in (REPOSITORY / "README.md", REPOSITORY / "clients" / "README.md"):
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
+            yield from (line.replace(".venv/bin/", "") for line in block.splitlines() if "ftctl " in line)
+
+
+@pytest.mark.parametrize("line", [*(line for lines in guide.EXAMPLES.values() for line in lines), *of_pages()])
 def test_an_example_is_accepted(line: str) -> None:
     found = list(calls(line))
     assert found
-    for name, *rest in found:
+    for words in found:
+        before = ROOT.make_context("ftctl", words)
+        name, *rest = [*before._protected_args, *before.args]
         command = ROOT.commands[name]
         while hasattr(command, "commands"):
             name, *rest = rest
