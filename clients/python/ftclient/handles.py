@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 from ftclient.results import Job
@@ -31,4 +32,7 @@ def of_job(call: Callable[Concatenate[C_co, str | Job, P], R]) -> Callable[Conca
     def bound(handle: Handle[C_co], /, *args: P.args, **kwargs: P.kwargs) -> R:
         return call(handle.client, handle.job, *args, **kwargs)
 
+    me, _job, *rest = signature(call).parameters.values()
+    # What help() shows: the arguments without the job.
+    bound.__dict__["__signature__"] = signature(call).replace(parameters=[me, *rest])
     return bound
