@@ -102,7 +102,7 @@ class Connection:
                 cut = error
             finally:
                 call.cancel()
-            if cut is not None and not (repeatable and self._is_cut(cut)):
+            if cut is not None and not self._is_cut(cut):
                 raise status.to_error(cut, method=method.name) from cut
             pause = pauses.take() if repeatable else None
             if pause is None:
@@ -113,8 +113,12 @@ class Connection:
         """Opens the channel if it is not open. Raises Unavailable if nobody listens."""
         if self._closed:
             raise FtError("this client is closed")
+        if self._open:
+            return
+        address = await self._choose()
+        # Another call may have opened it meanwhile.
         if not self._open:
-            self.transport.connect(await self._choose(), _credentials(self._target))
+            self.transport.connect(address, _credentials(self._target))
             self._open = True
 
     def _is_cut(self, error: grpc.RpcError) -> bool:

@@ -16,6 +16,7 @@ from tests.support.client import job, log_lines, training_events
 from ftclient import AsyncClient, Client, FtError, JobFailed, NotFound, Unavailable, WaitTimeout
 from ftclient.aio import AsyncJobHandle
 from ftclient.client import JobHandle
+from ftclient.transport import Credentials, OnLoop
 
 STEPS = 6
 
@@ -101,6 +102,21 @@ async def test_many_streams_at_once_on_one_loop(daemon: FakeDaemon, client: Asyn
         return [event.seq async for event in client.metrics(finished)][-1]
 
     assert await asyncio.gather(*(last() for _ in range(8))) == [STEPS + 4] * 8
+
+
+async def test_first_calls_at_once_open_one_channel(
+    daemon: FakeDaemon, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def connect(self: OnLoop, address: str, credentials: Credentials) -> None:
+        opened.append(address)
+        whole(self, address, credentials)
+
+    whole = OnLoop.connect
+    monkeypatch.setattr(OnLoop, "connect", connect)
+    await asyncio.gather(*(client.host() for _ in range(4)))
+    assert opened == [daemon.address]
 
 
 async def test_a_stream_that_is_left_early_ends(daemon: FakeDaemon, client: AsyncClient, finished: str) -> None:
