@@ -118,6 +118,12 @@ def test_what_a_spec_may_say(daemon: FakeDaemon, matches: Matches, name: str, ar
     matches(name, *args)
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_field_on_a_terminal(matches: Matches, on_terminal: Callable[[int], None], width: int) -> None:
+    on_terminal(width)
+    matches(f"explain-mapping-{width}", "explain", "vera")
+
+
 def test_without_a_field_the_first_ones_are_told(ftctl: Run) -> None:
     told = {line.split()[0] for line in ftctl("explain").out.splitlines()}
     assert {"name", "labels", "model", "data", "lora", "dpo"} <= told
