@@ -329,12 +329,16 @@ class FakeDaemon(
         """Says who answers, and what it heard."""
         self._heard(request, context)
         who, turns = "base" if request.base else "tuned", len(request.messages)
-        for text in (f"{who} heard", f" {request.messages[-1].content!r}", f" in turn {turns}"):
+        cut = self.cuts.popleft() if self.cuts else None
+        for said, text in enumerate((f"{who} heard", f" {request.messages[-1].content!r}", f" in turn {turns}")):
+            if said == cut:
+                return self._cut(context)
             yield chat_service_pb2.GenerateResponse(text=text)
             while self.holds_answers and context.is_active():
                 time.sleep(0.01)
         reason = chat_service_pb2.FINISH_REASON_STOP
-        yield chat_service_pb2.GenerateResponse(end={"reason": reason, "prompt_tokens": 9, "new_tokens": 3})
+        end = chat_service_pb2.GenerateEnd(reason=reason, prompt_tokens=9, new_tokens=3)
+        yield chat_service_pb2.GenerateResponse(end=end)
 
     def _heard_look(self, request: Message, context: Context) -> None:
         self._heard(request, context)

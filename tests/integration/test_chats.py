@@ -19,7 +19,7 @@ from tests.support.daemon import Daemon, refusal
 from finetuned.trainer.v1 import trainer_pb2
 from finetuned.v1 import chat_service_pb2, chat_service_pb2_grpc, job_pb2, job_service_pb2
 
-USER = {"role": "user", "content": "hi"}
+USER = chat_service_pb2.ChatMessage(role="user", content="hi")
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,7 @@ _ADVICE_BY_REASON = {
     "UPLOAD_INCOMPLETE": "the file got shorter while it was sent; send it again when nobody writes to it",
     "CHECKSUM_MISMATCH": "send it again when nobody writes to the file",
     "ARTIFACT_CHANGED": "run it again; `ftctl artifacts JOB` lists what the job has now",
+    "CHAT_ENDED": "`ftctl describe JOB` shows why it ended; `ftctl chat` begins another",
     "DEVICE_NOT_FOUND": "`ftctl gpus` lists the devices there are",
     "DEVICES_UNREADABLE": "try again; if it stays so, see what `nvidia-smi` says on the daemon's host",
 }

@@ -15,7 +15,7 @@ from tests.unit.ftd.test_validate import problems, spec
 
 from ftd import relief
 from ftd.datasets import Data, DataSource, LongRows, Thinking
-from ftd.inference import Evaluate, Export, Inference
+from ftd.inference import Chat, Evaluate, Export, Inference
 from ftd.job import Job
 from ftd.memory import estimate, fixes
 from ftd.methods import Full, Lora, LoraInit
@@ -131,6 +131,19 @@ def test_a_mistake_is_named_with_what_would_be_accepted() -> None:
     assert without_training("export", training__model={"path": "/m", "checkpoint": "checkpoint-1"}) == {
         "model.checkpoint": "is given without model.from_job; accepted only with that"
     }
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(0, False), (-1, False), (0.5, True), (86400, True), (86401, False)])
+def test_a_chat_is_idle_for_a_day_at_most(seconds: float, fits: bool) -> None:
+    found = without_training("chat", training__chat={"idleSeconds": seconds})
+    words = f"is {seconds:g}; accepted is above 0, up to 86400"
+    assert found == ({} if fits else {"chat.idle_seconds": words})
+
+
+def test_a_chat_holds_all_tokens_of_a_conversation_and_ends_by_itself() -> None:
+    made = used(Chat(), data=Data(max_length=512))
+    assert (made.stage, made.data) == (Chat(idle_seconds=600.0), Data(max_length=512))
+    assert used(Chat(idle_seconds=5.0)).stage == Chat(idle_seconds=5.0)
 
 
 def test_only_what_a_stage_uses_is_spelled_out() -> None:
