@@ -76,6 +76,21 @@ def test_letters_at_the_ends_of_curves_stand_apart() -> None:
     assert [line[-1] for line in shown[:4]] == [" ", " ", "B", "A"]
 
 
+@pytest.mark.parametrize(
+    ("x", "axis"),
+    [
+        (3, "0       again      step 9"),
+        (6, "0           again  step 9"),
+        (0, "0                  step 9"),
+        (7, "0                  step 9"),
+        (99, "0                  step 9"),
+    ],
+)
+def test_a_word_stands_behind_its_mark_or_before_it(x: float, axis: str) -> None:
+    plot = Plot([Curve([(0, 0.0), (9, 9.0)], "")], marks=[(x, "again")])
+    assert plot.draw(31, 3).plain.splitlines()[-1].lstrip(" └") == axis
+
+
 @pytest.fixture
 def training(daemon: FakeDaemon) -> FakeDaemon:
     made = job("SUCCEEDED", step=20, total=20)

@@ -75,9 +75,13 @@ class Plot:
         line[max(0, width - len(last)) :] = last[-width:]
         shown = Text("".join(line), style=AXIS)
         for column, word in marks.items():
-            if not any(taken[max(0, column - 1) : column + len(word) + 1]) and column + len(word) < width:
-                taken[column : column + len(word)] = [True] * len(word)
-                shown = Text.assemble(shown[:column], (word, MARK), shown[column + len(word) :])
+            # Behind its mark, or before it if there is no room.
+            for start in (column, column - len(word) + 1):
+                end = start + len(word)
+                if start > 0 and end < width and not any(taken[start - 1 : end + 1]):
+                    taken[start:end] = [True] * len(word)
+                    shown = Text.assemble(shown[:start], (word, MARK), shown[end:])
+                    break
         return shown
 
 
