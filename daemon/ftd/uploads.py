@@ -98,14 +98,14 @@ class Uploads:
             return await self._name(header, partial(self._contents.link, header.sha256, header.file, header.bytes))
         key, before = header.sha256, self._receiving.get(header.sha256)
         taking = asyncio.ensure_future(self._take(header, rows, before[0] if before else None))
-        self._receiving[key] = taking, header.bytes
+        mine = self._receiving[key] = taking, header.bytes
         try:
             await asyncio.wait([taking])
         finally:
             # Also when the client has gone away: what has come is kept, and whoever comes back finds nobody at it.
             taking.cancel()
             await asyncio.wait([taking])
-            if self._receiving[key][0] is taking:
+            if self._receiving.get(key) is mine:
                 del self._receiving[key]
         if taking.cancelled():
             raise UploadTakenOver

@@ -8,7 +8,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -71,13 +71,16 @@ def test_a_file_is_uploaded_once_and_trained_on(daemon: Daemon, client: Client, 
         client.dataset("my-rows")
 
 
-def test_an_upload_outlives_a_daemon_that_is_killed(daemon: Daemon, client: Client, rows: Path) -> None:
+@pytest.mark.parametrize("end", [Daemon.kill, Daemon.stop], ids=["killed", "stopped"])
+def test_an_upload_outlives_the_daemon(
+    daemon: Daemon, client: Client, rows: Path, end: Callable[[Daemon], object]
+) -> None:
     told: list[int] = []
 
     def tell(done: int, total: int) -> None:
         told.append(done)
         if len(told) == 3:
-            daemon.kill()
+            end(daemon)
             daemon.start()
 
     assert client.upload(rows, progress=tell).sha256 == SHA256
@@ -134,7 +137,10 @@ def test_an_artifact_is_fetched_whole_and_again_for_nothing(daemon: Daemon, clie
     assert (tmp_path / "c" / "state.json").exists()
 
 
-def test_a_download_goes_on_where_it_was(daemon: Daemon, client: Client, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [Daemon.kill, Daemon.stop], ids=["killed", "stopped"])
+def test_a_download_goes_on_where_it_was(
+    daemon: Daemon, client: Client, tmp_path: Path, end: Callable[[Daemon], object]
+) -> None:
     job = finished(daemon, 3)
     output = Path(client.artifacts(job)[0].path)
     told: list[int] = []
@@ -142,7 +148,7 @@ def test_a_download_goes_on_where_it_was(daemon: Daemon, client: Client, tmp_pat
     def tell(done: int, total: int) -> None:
         told.append(done)
         if len(told) == 3:
-            daemon.kill()
+            end(daemon)
             daemon.start()
 
     assert contents(client.download(job, tmp_path / "a", progress=tell)) == contents(output)

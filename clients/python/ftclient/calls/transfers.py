@@ -6,7 +6,7 @@ What lies on this side is `ftclient.transfer`'s.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ MANIFEST = "manifest.json"
 UPLOAD_TIMEOUT = 86_400.0
 # Seconds between the tries of an upload that gets no further; one that does begins with the first again.
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+# A daemon that shuts down cancels what is under way.
+_CUT = ("UNAVAILABLE", "CANCELLED")
 
 
 class TransferCalls(ArtifactCalls):
@@ -43,19 +45,14 @@ class TransferCalls(ArtifactCalls):
         """
         run = self._connection.transport.run
         sending = await run(partial(Sending.of, Path(path), name))
-        tries, furthest = iter(PAUSES), 0
+        offset, tries = await self._received(sending.sha256), iter(PAUSES)
         while True:
-            offset = await self._received(sending.sha256)
-            tries, furthest = (iter(PAUSES), offset) if offset > furthest else (tries, furthest)
             progress(offset, sending.bytes)
             try:
                 return await self._send(sending, offset, progress)
             except ApiError as error:
-                pause = next(tries, None)
-                # A daemon that shuts down cancels what is under way.
-                if error.code not in ("UNAVAILABLE", "CANCELLED") or pause is None:
-                    raise
-                await self._connection.transport.sleep(pause)
+                before, offset = offset, await self._received_before(error, sending.sha256, tries)
+                tries = iter(PAUSES) if offset > before else tries
 
     async def datasets(self, *, timeout: float | None = None) -> AsyncGenerator[Dataset]:
         """The data sets on the daemon's host, by name, fetched page by page as they are consumed."""
@@ -115,6 +112,16 @@ class TransferCalls(ArtifactCalls):
         request = uploaded_data_pb2.GetUploadRequest(sha256=sha256)
         answer: uploaded_data_pb2.GetUploadResponse = await self._read(_data("GetUpload"), request, None)
         return answer.offset
+
+    async def _received_before(self, cut: ApiError, sha256: str, tries: Iterator[float]) -> int:
+        """Where to go on after a cut, once the daemon is there again. Raises what is no cut, and the last of all."""
+        while cut.code in _CUT and (pause := next(tries, None)) is not None:
+            await self._connection.transport.sleep(pause)
+            try:
+                return await self._received(sha256)
+            except ApiError as error:
+                cut = error
+        raise cut
 
     async def _send(self, sending: Sending, offset: int, progress: Progress) -> Dataset:
         requests = sending.requests(offset, progress)
