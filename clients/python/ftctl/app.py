@@ -58,7 +58,8 @@ class Commands(TyperGroup):
         shown = {name: self.commands[name] for name in self.list_commands(ctx) if not self.commands[name].hidden}
         for title, names in guide.grouped(list(shown)):
             with formatter.section(title):
-                room = formatter.width - formatter.current_indent - max(map(len, shown))
+                # Two columns stand between a name and its text, which is cut where it would need a second line.
+                room = formatter.width - formatter.current_indent - max(map(len, shown)) - 2
                 formatter.write_dl([(name, shown[name].get_short_help_str(room)) for name in names])
 
 

@@ -80,6 +80,9 @@ def test_names_that_other_tools_have(same: str, command: str, ftctl: Run) -> Non
 def test_help_lists_the_commands_by_group(ftctl: Run) -> None:
     shown = ftctl("--help").out
     assert [title for title in guide.GROUPS if f"\n{title}:\n" in shown] == list(guide.GROUPS)
+    lines = shown.partition("Specs:\n")[2].splitlines()
+    named = [line for line in lines if line.startswith("  ")]
+    assert len(named) == sum(map(len, guide.GROUPS.values())), "one line each"
 
 
 def completed(line: str, shell: str = "bash", **environment: str) -> list[str]:
