@@ -18,9 +18,9 @@ Point = tuple[float, float]
 
 
 def table(record: Any) -> str:
-    """The fields of a record that say something, in two columns."""
-    shown = {field.name: getattr(record, field.name) for field in fields(record) if field.name != "proto"}
-    return _table((name, value) for name, value in shown.items() if value not in (None, "", (), {}))
+    """The fields of a record that say something, in two columns; whole specs are too long for one."""
+    values = ((field.name, getattr(record, field.name)) for field in fields(record))
+    return _table((name, value) for name, value in values if (not hasattr(value, "DESCRIPTOR") and value) or value == 0)
 
 
 def chart(job: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -92,4 +92,6 @@ def _text(value: Any) -> str:
         return value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, tuple):
         return f"{len(value)}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={each}" for key, each in value.items())
     return str(getattr(value, "message", "") or value)

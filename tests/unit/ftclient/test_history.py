@@ -70,7 +70,9 @@ def test_a_chart_of_many_steps_is_small_and_keeps_every_spike() -> None:
 def test_a_record(client: Client, finished: str) -> None:
     html, tree = shown(client.get(finished))
     assert "<b>" not in html
-    assert "state" in [cell.text for cell in tree.iter("th")]
+    cells = dict(zip([c.text for c in tree.iter("th")], [c.text for c in tree.iter("td")], strict=True))
+    assert (cells["state"], cells["labels"], cells["priority"]) == ("succeeded", "team=cx", "0")
+    assert not {"spec", "proto", "failure", "output_path"} & set(cells)
 
 
 def shown(record: Any) -> tuple[str, ElementTree.Element]:
