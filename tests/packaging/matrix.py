@@ -39,9 +39,12 @@ def _try(python: str, resolution: str) -> bool:
     try:
         environment = {**os.environ, "VIRTUAL_ENV": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         subprocess.run([UV, "venv", "--quiet", "--clear", "--python", python, folder], check=True)
-        # The tools first: which of their versions are old enough to fail by themselves is not the question.
-        for what in ((*TOOLS, "--resolution", "highest"), (str(ROOT), "--resolution", resolution)):
-            subprocess.run([UV, "pip", "install", "--quiet", *what], check=True, env=environment)
+        _install(environment, str(ROOT), "--resolution", resolution)
+        versions = _versions(environment)
+        # What the tests need is the newest that goes with them, whatever that is.
+        kept = folder / "versions.txt"
+        kept.write_text("\n".join(versions))
+        _install(environment, *TOOLS, "--constraint", str(kept))
         tried = subprocess.run(
             [folder / "bin" / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS],
             cwd=ROOT,
@@ -50,20 +53,23 @@ def _try(python: str, resolution: str) -> bool:
             text=True,
             check=False,
         )
-        versions = _versions(environment)
     finally:
         shutil.rmtree(folder)
-    print(f"python {python}, {versions}: {(tried.stdout.strip().splitlines() or [tried.stderr])[-1]}")
+    told = ", ".join(line for line in versions if line.startswith(("grpcio==", "protobuf==")))
+    print(f"python {python}, {told}: {(tried.stdout.strip().splitlines() or [tried.stderr])[-1]}")
     if tried.returncode:
         print(tried.stdout)
     return tried.returncode == 0
 
 
-def _versions(environment: dict[str, str]) -> str:
-    listed = subprocess.run(
-        [UV, "pip", "freeze"], env=environment, capture_output=True, text=True, check=True
-    ).stdout.split()
-    return ", ".join(line for line in listed if line.startswith(("grpcio==", "protobuf==")))
+def _install(environment: dict[str, str], *what: str) -> None:
+    subprocess.run([UV, "pip", "install", "--quiet", *what], check=True, env=environment)
+
+
+def _versions(environment: dict[str, str]) -> list[str]:
+    """What is installed but for our own, as requirements."""
+    listed = subprocess.run([UV, "pip", "freeze"], env=environment, capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if "==" in line]
 
 
 if __name__ == "__main__":
