@@ -28,6 +28,7 @@ type Client struct {
 	host      v1.HostServiceClient
 	data      v1.DatasetServiceClient
 	artifacts v1.ArtifactServiceClient
+	chat      v1.ChatServiceClient
 }
 
 // Option changes how a Client connects.
@@ -120,6 +121,7 @@ func New(address string, options ...Option) (*Client, error) {
 		host:       v1.NewHostServiceClient(connection),
 		data:       v1.NewDatasetServiceClient(connection),
 		artifacts:  v1.NewArtifactServiceClient(connection),
+		chat:       v1.NewChatServiceClient(connection),
 	}, nil
 }
 

@@ -25,6 +25,9 @@ type served struct {
 	Job     string `json:"job"`
 	Records int    `json:"records"`
 
+	// What the examples submit.
+	example *v1.JobSpec
+
 	process *exec.Cmd
 	input   io.WriteCloser
 	output  *bufio.Reader
@@ -68,7 +71,11 @@ func serve() (*served, error) {
 		return nil, err
 	}
 	made := &served{process: command, input: input, output: bufio.NewReader(output)}
-	return made, made.hear(made)
+	if err := made.hear(made); err != nil {
+		return nil, err
+	}
+	made.example, err = made.makeSpec(map[string]any{}, map[string]any{})
+	return made, err
 }
 
 func (s *served) close() error {
@@ -86,21 +93,35 @@ func (s *served) hear(into any) error {
 	return json.Unmarshal(line, into)
 }
 
-// do has something done.
-func (s *served) do(t *testing.T, said map[string]any) json.RawMessage {
-	t.Helper()
+// ask has something done.
+func (s *served) ask(said map[string]any) (json.RawMessage, error) {
+	var answer json.RawMessage
 	line, err := json.Marshal(said)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if _, err := s.input.Write(append(line, '\n')); err != nil {
+		return nil, err
+	}
+	err = s.hear(&answer)
+	return answer, err
+}
+
+// do has something done, in a test.
+func (s *served) do(t *testing.T, said map[string]any) {
+	t.Helper()
+	if _, err := s.ask(said); err != nil {
 		t.Fatal(err)
 	}
-	var answer json.RawMessage
-	if err := s.hear(&answer); err != nil {
-		t.Fatal(err)
+}
+
+func (s *served) makeSpec(script, fields map[string]any) (*v1.JobSpec, error) {
+	answer, err := s.ask(map[string]any{"do": "spec", "script": script, "fields": fields})
+	if err != nil {
+		return nil, err
 	}
-	return answer
+	spec := &v1.JobSpec{}
+	return spec, protojson.Unmarshal(answer, spec)
 }
 
 // spec is one that the daemon accepts, for a training that does as script says; fields are those of JobSpec in JSON.
@@ -112,12 +133,7 @@ func (s *served) spec(t *testing.T, script, fields map[string]any) *v1.JobSpec {
 	if fields == nil {
 		fields = map[string]any{}
 	}
-	spec := &v1.JobSpec{}
-	answer := s.do(t, map[string]any{"do": "spec", "script": script, "fields": fields})
-	if err := protojson.Unmarshal(answer, spec); err != nil {
-		t.Fatal(err)
-	}
-	return spec
+	return must(s.makeSpec(script, fields))(t)
 }
 
 // connect is a client of the daemon at address that does not wait long.

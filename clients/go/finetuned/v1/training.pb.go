@@ -3840,7 +3840,8 @@ type Evaluation struct {
 	Cadence *Cadence `protobuf:"varint,1,opt,name=cadence,proto3,enum=finetuned.v1.Cadence,oneof" json:"cadence,omitempty"`
 	// Updates between evaluations. Required with cadence steps, refused with the others. At least 1.
 	EverySteps *int64 `protobuf:"varint,2,opt,name=every_steps,json=everySteps,proto3,oneof" json:"every_steps,omitempty"`
-	// Sequences per device and forward pass. Default: batch.micro_batch. At least 1, for kto 2. Refused if nothing is evaluated.
+	// Sequences per device and forward pass. Default: batch.micro_batch, for evaluate 1. At least 1, for kto 2. Refused if nothing is
+	// evaluated. Each counts as one where losses of tokens are averaged, so compare those of equal sizes.
 	MicroBatch *int32 `protobuf:"varint,3,opt,name=micro_batch,json=microBatch,proto3,oneof" json:"micro_batch,omitempty"`
 	// Which figure tells the best evaluation: loss, or another one of the stage's, listed when it is refused; of one of several
 	// sources of data.eval with its name before it: NAME/loss. Default: loss. Refused if nothing is evaluated.
