@@ -61,8 +61,8 @@ from ftd.validate.stages import SMOOTHED_CPO_LOSSES, SMOOTHED_LOSSES, UNGROUPED_
 MAX_LENGTH = 2048
 SEQUENCES_PER_UPDATE = 8
 SHARD_BYTES = 5 * 2**30
-# Of an evaluation without a training: nothing is kept for a backward pass.
-EVALUATED_ROWS = 8
+# Of an evaluation without a training: a loss is a mean of micro-batches, so it is that of a training by default.
+EVALUATED_ROWS = 1
 # A chat that nobody asks anything gives its memory back.
 IDLE_SECONDS = 600.0
 _TORCH_DTYPES = {"float32": Dtype.FP32, "bfloat16": Dtype.BF16, "float16": Dtype.FP16}

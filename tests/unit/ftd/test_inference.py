@@ -18,7 +18,7 @@ from ftd.datasets import Data, DataSource, LongRows, Thinking
 from ftd.inference import Chat, Evaluate, Export, Inference
 from ftd.job import Job
 from ftd.memory import estimate, fixes
-from ftd.methods import Full, Lora, LoraInit
+from ftd.methods import Full, Lora, LoraInit, Qlora, QuantType
 from ftd.models import ModelInfo
 from ftd.moves import Ended, Placed, Prepared, Running
 from ftd.records import DataReport, Failure, FailureClass, Outcome
@@ -157,7 +157,7 @@ def test_only_what_a_stage_uses_is_spelled_out() -> None:
             strict=False,
         ),
         compute=Compute(precision=Dtype.BF16, padding_free=True),
-        evaluation=Evaluation(micro_batch=8, generation=Generation(2, 256, 0.0, None, (), 3)),
+        evaluation=Evaluation(micro_batch=1, generation=Generation(2, 256, 0.0, None, (), 3)),
         stage=Evaluate(),
         resources=Resources(device=GPU, gpus=1, sharing=Sharing.SHARE),
         seed=42,
@@ -180,14 +180,15 @@ def test_an_export_has_the_format_of_the_model_it_is_of() -> None:
 
 
 def test_without_gradients_a_model_needs_its_weights_and_a_forward_pass() -> None:
-    found = estimate(used(Evaluate(), data=ROWS), LLAMA, 2048)
+    several = used(Evaluate(), data=ROWS, evaluation=Evaluation(micro_batch=8))
+    found = estimate(several, LLAMA, 2048)
     names = {term.name for term in found.terms}
     assert not names & {"gradients", "optimizer states", "saved activations", "adapters"}
     assert 15 * GIB < found.reserve_bytes < 22 * GIB
     answering = Evaluation(generation=Generation(max_new_tokens=512))
     assert "keys and values" in {t.name for t in estimate(used(Evaluate(), evaluation=answering), LLAMA, 2048).terms}
     assert found.disk_bytes < GIB
-    [smaller, *_] = fixes(used(Evaluate(), data=ROWS), LLAMA, 2048, found.reserve_bytes - 1)
+    [smaller, *_] = fixes(several, LLAMA, 2048, found.reserve_bytes - 1)
     assert [each.field for each in smaller.settings] == ["evaluation.micro_batch"]
 
 
@@ -201,10 +202,10 @@ def test_an_export_needs_room_for_what_it_writes() -> None:
 
 
 def test_an_evaluation_that_ran_out_of_memory_goes_on_with_fewer_rows() -> None:
-    found = relief.relieve(used(Evaluate(), data=ROWS))
+    found = relief.relieve(used(Evaluate(), data=ROWS, evaluation=Evaluation(micro_batch=8)))
     assert found is not None
     assert found.message == "evaluation.micro_batch 8 → 4"
-    assert relief.relieve(used(Evaluate(), evaluation=Evaluation(micro_batch=1))) is None
+    assert relief.relieve(used(Evaluate(), data=ROWS)) is None
     assert relief.relieve(used(Export())) is None
 
 
@@ -250,6 +251,25 @@ async def test_a_checkpoint_of_a_job_that_failed_can_be_used(host: Host, tmp_pat
         )
         assert made.resolved.model.path == str(host.model)
         assert {each.job: each.condition for each in made.dependencies}[top.id] is DependencyCondition.ANY
+
+
+async def test_an_adapter_of_4_bit_weights_is_used_on_such_weights(host: Host, tmp_path: Path) -> None:
+    async with opened_queue(tmp_path) as queue:
+        door = Door(host, queue)
+        job = await door.submit(name="small", method=Qlora())
+        exported = await door.submit(model=Model(from_job="small"), data=Data(), stage=Export())
+        assert exported.resolved.method == replace(job.resolved.method, lora=None)
+        merged = await door.submit(name="merged", method=Qlora(), output=Output(merge=True))
+        assert (await door.submit(model=Model(from_job=merged.id), data=Data(), stage=Export())).resolved.method is None
+        other = Weights(path="/elsewhere")
+        found = await door.refusals(model=Model(from_job="small", adapters=(other,)), data=Data(), stage=Export())
+        assert found["training.model.from_job"].endswith("no other one goes on top; leave model.adapters out")
+
+    small, whole = (
+        estimate(replace(used(Evaluate(), data=ROWS), method=method), LLAMA, 2048).reserve_bytes
+        for method in (Qlora(quant_type=QuantType.NF4, double_quant=True), None)
+    )
+    assert small < whole / 2
 
 
 async def test_an_adapter_that_does_not_stand_alone_is_taken_from_the_output(host: Host, tmp_path: Path) -> None:

@@ -2271,7 +2271,9 @@ class Evaluation(_message.Message):
     every_steps: _builtins.int
     """Updates between evaluations. Required with cadence steps, refused with the others. At least 1."""
     micro_batch: _builtins.int
-    """Sequences per device and forward pass. Default: batch.micro_batch. At least 1, for kto 2. Refused if nothing is evaluated."""
+    """Sequences per device and forward pass. Default: batch.micro_batch, for evaluate 1. At least 1, for kto 2. Refused if nothing is
+    evaluated. Each counts as one where losses of tokens are averaged, so compare those of equal sizes.
+    """
     metric: _builtins.str
     """Which figure tells the best evaluation: loss, or another one of the stage's, listed when it is refused; of one of several
     sources of data.eval with its name before it: NAME/loss. Default: loss. Refused if nothing is evaluated.
