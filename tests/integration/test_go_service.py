@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -47,11 +48,11 @@ def address(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def ask(address: str, path: str, spec: job_pb2.JobSpec | None = None, key: str = "") -> tuple[int, str]:
     """The status and the body of an answer."""
-    service = HTTPConnection(address, timeout=60)
     body = None if spec is None else json_format.MessageToJson(spec)
-    service.request("GET" if body is None else "POST", path, body, {"Idempotency-Key": key} if key else {})
-    answer = service.getresponse()
-    return answer.status, answer.read().decode()
+    with closing(HTTPConnection(address, timeout=60)) as service:
+        service.request("GET" if body is None else "POST", path, body, {"Idempotency-Key": key} if key else {})
+        answer = service.getresponse()
+        return answer.status, answer.read().decode()
 
 
 def job_in(answer: tuple[int, str]) -> Any:
