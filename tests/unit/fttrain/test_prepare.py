@@ -455,3 +455,29 @@ def test_rows_are_the_same_however_many_processes_encode_them(
         found.append((rows_of(result).to_list(), result.data))
     assert found[0] == found[1]
     assert len(found[0][0]) == (1200 if stage == "sft" else 172)
+
+
+def test_an_evaluation_has_rows_to_evaluate_on_alone(model: Path, tmp_path: Path) -> None:
+    message = order(model, tmp_path, stage="evaluate")
+    rows = jsonl(tmp_path / "a.jsonl", [{"prompt": "Name a colour.", "completion": "Blue."}, {"text": "No prompt."}])
+    message.spec.data.eval.add(path=str(rows), name="colours")
+    result = prepared(message)
+    assert not result.data.HasField("train")
+    assert [(each.name, each.rows) for each in result.data.evaluation_sets] == [("colours", 1)]
+    assert {path.name for path in Path(result.prepared_directory).iterdir()} == {"eval", "report.json", "dropped.jsonl"}
+    [row] = rows_of(result, "eval")
+    # As in a training: the loss is of the answer.
+    assert 0 < sum(label != -100 for label in row["labels"]) < len(row["labels"])
+    assert prepared(message).data.from_cache
+
+
+@pytest.mark.parametrize("stage", ["export", "chat"])
+def test_a_stage_without_rows_is_told_where_its_weights_come_from(stage: str, model: Path, tmp_path: Path) -> None:
+    message = order(model, tmp_path, stage=stage)
+    result = prepared(message)
+    assert result.outcome == event_pb2.OUTCOME_COMPLETED
+    assert result.lineage.base_model == str(model)
+    assert len(result.lineage.base_digest) == 64
+    # Something: what is prepared is not prepared again.
+    assert result.prepared_directory
+    assert not Path(message.prepared_root).exists()
