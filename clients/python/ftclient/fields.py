@@ -228,7 +228,8 @@ def plain(message: Message) -> dict[str, Any]:
 
 def _plain_field(field: Field, value: Any) -> Any:
     if is_map(field):
-        return dict(value)
+        # A message's maps have no order of their own: the same spec is to be the same text.
+        return dict(sorted(value.items()))
     if field.is_repeated:
         return [_plain_value(field, item) for item in value]
     return _plain_value(field, value)
