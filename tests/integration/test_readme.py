@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from tests.support.daemon import Daemon
 
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "README.md").read_text().split("## Using it")[1].split("\n## ")[0]
-SHELL, PYTHON = re.findall(r"```(?:sh|python)\n(.*?)```", SECTION, re.DOTALL)
+SHELL, PYTHON, GOLANG = re.findall(r"```(?:sh|python|go)\n(.*?)```", SECTION, re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for line in SHELL.splitlines() if line.startswith(".venv/bin/ftctl")]
 
 
@@ -28,6 +29,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (model / "chat_template.jinja").write_text("{{ messages }}")
         (home / "address").write_text(f"unix:{daemon.socket}")
         yield home
+
+
+# `make` says which Go is new enough.
+GO = os.environ.get("GO") or shutil.which("go")
 
 
 def run(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -55,6 +60,27 @@ def test_the_shell_commands_do_what_they_say(home: Path) -> None:
 
 def test_the_python_lines_print_events_and_the_output(home: Path) -> None:
     done = run(home, sys.executable, "-c", PYTHON)
+    assert done.returncode == 0, done.stderr
+    *events, output = done.stdout.splitlines()
+    assert len(events) > 5
+    assert output.endswith("/output")
+
+
+@pytest.mark.skipif(GO is None, reason="there is no Go here; `make test` brings one")
+def test_the_go_lines_print_events_and_the_output(home: Path, tmp_path: Path) -> None:
+    for name in ("go.mod", "go.sum"):
+        shutil.copy(ROOT / "examples" / "go-service" / name, tmp_path)
+    (tmp_path / "main.go").write_text(GOLANG)
+    module = (tmp_path / "go.mod").read_text()
+    (tmp_path / "go.mod").write_text(module.replace("../../clients/go", str(ROOT / "clients" / "go")))
+    # What was built for the tests of the SDK is not built again.
+    race = ["-race"] if shutil.which("gcc") else []
+    subprocess.run([str(GO), "build", *race, "-o", "program", "."], cwd=tmp_path, check=True)
+    model, rows = (
+        home / ".cache/finetuned/models/SmolLM2-135M-Instruct",
+        home / "examples/data/finetuned-qa.alpaca.jsonl",
+    )
+    done = run(home, str(tmp_path / "program"), str(model), str(rows))
     assert done.returncode == 0, done.stderr
     *events, output = done.stdout.splitlines()
     assert len(events) > 5
