@@ -121,6 +121,11 @@ func refused(t *testing.T, client *finetuned.Client, call, job string) error {
 		_, err = client.Dataset(ctx, job)
 	case "delete_artifact":
 		err = client.DeleteArtifact(ctx, job, "output")
+	case "generate":
+		said := []*v1.ChatMessage{{Role: "user", Content: "Hello."}}
+		for _, told := range client.Generate(ctx, &v1.GenerateRequest{Job: job, Messages: said}) {
+			return told
+		}
 	case "watch_jobs":
 		for _, told := range client.WatchJobs(ctx, &v1.WatchJobsRequest{Cursor: job}) {
 			return told

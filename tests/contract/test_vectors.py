@@ -94,6 +94,8 @@ def test_errors(daemon: Daemon, sdk: Sdk, case: dict[str, Any]) -> None:
             call = "submit", [daemon.spec(priority=1000)], {}
         case "delete_artifact":
             call = "delete_artifact", [job, "output"], {}
+        case "generate":
+            call = "generate", [job, [("user", "Hello.")]], {}
         case "watch_jobs":
             call = "watch_jobs", [], {"cursor": job}
         case name:
