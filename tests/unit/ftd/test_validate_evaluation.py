@@ -58,8 +58,10 @@ UNKNOWN = "which no evaluation of this training has; accepted is loss, perplexit
         (
             {**SPLIT, "training__reward": {}, "training__evaluation": {"generation": {}}},
             "evaluation.generation",
-            "is given, but rows of reward have no answers to compare with; "
-            "accepted with sft, dpo, kto, orpo, cpo or evaluate",
+            (
+                "is given, but rows of reward have no answers to compare with; "
+                "accepted with sft, dpo, kto, orpo, cpo or evaluate"
+            ),
         ),
         (
             {**SPLIT, "training__evaluation": {"generation": {"topP": 0.9}}},
