@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,17 @@ _OF_STEP = (
     "step_seconds",
     "peak_memory_bytes",
 )
+
+
+def figures(event: Event) -> Mapping[str, float | None]:
+    """What an update or an evaluation measured, by name: of an evaluation with eval_ before it. Of others nothing."""
+    match event.kind:
+        case StepMetrics() as step:
+            return {name: getattr(step, name) for name in _OF_STEP} | dict(step.extra)
+        case EvaluationMetrics() as evaluation:
+            found = {"loss": evaluation.loss, **evaluation.extra}
+            return {"epoch": evaluation.epoch} | {f"eval_{name}": value for name, value in found.items()}
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +64,7 @@ class History:
 
 
 def _row(event: Event) -> dict[str, Any]:
-    place = {"seq": event.seq, "time": event.time, "attempt": event.attempt}
-    match event.kind:
-        case StepMetrics() as step:
-            return {**place, "step": step.step, **{name: getattr(step, name) for name in _OF_STEP}, **step.extra}
-        case EvaluationMetrics() as found:
-            measured = {"loss": found.loss, "seconds": found.seconds, **found.extra}
-            own = {f"eval_{name}": value for name, value in measured.items()}
-            return {**place, "step": found.step, "epoch": found.epoch, **own}
-    return {}
+    if not isinstance(event.kind, StepMetrics | EvaluationMetrics):
+        return {}
+    place = {"seq": event.seq, "time": event.time, "attempt": event.attempt, "step": event.kind.step}
+    return {**place, **figures(event)}

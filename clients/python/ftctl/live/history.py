@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import NamedTuple
 
 from ftclient.events import AttemptStarted, EvaluationMetrics, Event, StepMetrics
+from ftclient.history import figures
 from ftctl.live.chart import Axis, Point
 
 # Samples of a series that are kept; no terminal has so many columns.
@@ -34,18 +35,6 @@ class Restart(NamedTuple):
 
     attempt: int
     place: Place
-
-
-def figures(event: Event) -> Mapping[str, float | None]:
-    """What an update or an evaluation measured, by name: of an evaluation with eval_ before it. Of others nothing."""
-    match event.kind:
-        case StepMetrics() as step:
-            names = ("epoch", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "step_seconds")
-            return {name: getattr(step, name) for name in (*names, "peak_memory_bytes")} | dict(step.extra)
-        case EvaluationMetrics() as evaluation:
-            found = {"loss": evaluation.loss, **evaluation.extra}
-            return {"epoch": evaluation.epoch} | {f"eval_{name}": value for name, value in found.items()}
-    return {}
 
 
 class History:

@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 def rows(events: Iterable[Event], asked: Sequence[str]) -> Iterator[Row]:
     """Updates and evaluations as rows; with `asked` only those that have one of them."""
-    from ftctl.live.history import figures
+    from ftclient.history import figures
 
     for event in events:
         found = figures(event)
