@@ -26,7 +26,9 @@ FORBIDDEN = {
     "unfinished work": re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|NotImplemented" + r"Error)\b"),
 }
 MOCKS = re.compile(r"unittest\.mo" + r"ck|\bMagic" + r"Mock\b|\bmo" + r"cker\b")
-TEXT = {".py", ".md", ".proto", ".toml", ".yaml", ".sh", ".service", ".sysusers", ".tmpfiles", ".jsonl", ".lock", ""}
+TEXT = {".py", ".go", ".mod", ".md", ".proto", ".toml", ".yaml", ".sh", ".sbatch", ".service", ".sysusers", ".tmpfiles"}
+TEXT |= {".jsonl", ".lock", ""}
+GENERATED = ".pb.go"
 SKIPPED = {".git", ".venv", "build", "dist", "gen", "third_party", "__pycache__"}
 
 
@@ -37,24 +39,25 @@ def files(root: Path) -> Iterator[Path]:
             continue
         if path.is_dir():
             yield from files(path)
-        elif path.suffix in TEXT and path.is_file():
+        elif path.suffix in TEXT and not path.name.endswith(GENERATED) and path.is_file():
             yield path
 
 
-def modules(root: Path) -> list[tuple[Path, str]]:
-    """The Python files of the rooms with their text."""
-    found = [p for room in ROOMS if (root / room).is_dir() for p in files(root / room) if p.suffix == ".py"]
+def modules(root: Path, *suffixes: str) -> list[tuple[Path, str]]:
+    """The Python files of the rooms, or those with these endings, with their text."""
+    wanted = suffixes or (".py",)
+    found = [p for room in ROOMS if (root / room).is_dir() for p in files(root / room) if p.suffix in wanted]
     return [(path, path.read_text(encoding="utf-8")) for path in found]
 
 
 def _is_test(root: Path, path: Path) -> bool:
-    return path.relative_to(root).parts[0] == "tests"
+    return path.relative_to(root).parts[0] == "tests" or path.name.endswith("_test.go")
 
 
 def long_files(root: Path) -> list[str]:
     """Files over their measure."""
     problems = []
-    for path, text in modules(root):
+    for path, text in modules(root, ".py", ".go"):
         lines, most = text.count("\n"), LONGEST_TEST_FILE if _is_test(root, path) else LONGEST_FILE
         if lines > most:
             problems.append(f"{path.relative_to(root)}: {lines} lines, at most {most}")
