@@ -21,6 +21,8 @@ import pyte
 
 # Seconds after which a program that does not come to it is taken for stuck.
 PATIENCE = 30.0
+# Seconds without output after which a screen is drawn.
+QUIET = 0.5
 
 
 class Terminal:
@@ -76,6 +78,12 @@ class Terminal:
             assert time.monotonic() < deadline, "\n".join(self.lines)
             if select.select([self._main], [], [], 0.1)[0]:
                 self._feed()
+        return self.lines
+
+    def settled(self) -> list[str]:
+        """The screen once nothing more has come for a while: what is drawn in pieces is whole then."""
+        while select.select([self._main], [], [], QUIET)[0]:
+            self._feed()
         return self.lines
 
     def ended(self) -> int:

@@ -206,8 +206,8 @@ def test_a_pipe_is_refused(ftctl: Run) -> None:
 def test_on_a_terminal(host: FakeDaemon, width: int, height: int, leave: str) -> None:
     with Terminal("top", width=width, height=height, environ={"FTD_ADDRESS": host.address}) as terminal:
         parts = ("931 GiB free", "CPU ", "held-one", "24.0 GiB reserved", "Quit")
-        screen = terminal.until(lambda lines: all(part in "\n".join(lines) for part in parts))
-        same_as_golden(f"top-{width}x{height}", "\n".join(screen) + "\n")
+        terminal.until(lambda lines: all(part in "\n".join(lines) for part in parts))
+        same_as_golden(f"top-{width}x{height}", "\n".join(terminal.settled()) + "\n")
         terminal.type(leave)
         assert terminal.ended() == 0
 
