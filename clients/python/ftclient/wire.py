@@ -57,7 +57,8 @@ def _field_reader(name: str, hint: Any) -> Reader:
         return lambda message: tuple(item(value) for value in getattr(message, name))
     members = [member for member in get_args(hint) if member is not NoneType]
     if get_origin(hint) is not None and issubclass(get_origin(hint), Mapping):
-        return lambda message: dict(getattr(message, name))
+        # A map's own order is another one in each process.
+        return lambda message: dict(sorted(getattr(message, name).items()))
     optional = NoneType in get_args(hint)
     value = _value_reader(members[0] if optional else hint)
     if not optional:

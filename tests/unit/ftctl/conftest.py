@@ -35,7 +35,7 @@ Run = Callable[..., Transcript]
 
 @pytest.fixture(autouse=True)
 def plain_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """One time zone, one width, no colours asked for, no daemon of the machine's own."""
+    """One time zone, one size, no colours asked for, no daemon of the machine's own."""
     for name in (
         "FORCE_COLOR",
         "TTY_COMPATIBLE",
@@ -47,6 +47,7 @@ def plain_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LINES", "25")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     time.tzset()
