@@ -193,11 +193,13 @@ def _step(node: Any, part: str, empty: Any) -> Any:
     if isinstance(node, list):
         if _index(node, part) == len(node):
             node.append(empty)
-        return node[int(part)]
-    if node.get(part) is None:
-        node[part] = empty
-    if isinstance(node[part], list | dict):
-        return node[part]
+        found = node[int(part)]
+    else:
+        if node.get(part) is None:
+            node[part] = empty
+        found = node[part]
+    if isinstance(found, list | dict):
+        return found
     raise ValueError(f"{part} is a single value in the file; nothing can be set inside it")
 
 

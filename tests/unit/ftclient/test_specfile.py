@@ -261,6 +261,11 @@ def test_an_override_that_cannot_be_meant(override: str, expected: str) -> None:
     assert problems(MINIMAL, override) == [f"None|--set {override}|{expected}"]
 
 
+def test_an_override_inside_an_item_that_is_a_single_value() -> None:
+    found = read("model: {path: m}\ndata: {train: [a.jsonl]}\n", ["data.train.0.format=text"])
+    assert [p.description for p in found.problems] == ["0 is a single value in the file; nothing can be set inside it"]
+
+
 def test_the_line_of_what_the_daemon_complains_about() -> None:
     found = read(MINIMAL + "batch:\n  global_batch: 7\n")
     assert found.line_of("training.batch.global_batch") == 6

@@ -76,8 +76,9 @@ def test_a_spec_written_out(trained: FakeDaemon, matches: Matches) -> None:
 
 
 def test_a_clone_is_the_same_but_for_what_is_of_one_job(trained: FakeDaemon, ftctl: Run, spec: job_pb2.JobSpec) -> None:
+    next(iter(trained.jobs.values())).spec.hold = True
     assert ftctl("clone", "@last", "-q").out == "job0000001\n"
-    for once in ("not_before", "external_id"):
+    for once in ("not_before", "external_id", "hold"):
         spec.ClearField(once)
     assert submitted(trained) == spec
 

@@ -40,8 +40,9 @@ Follow = Annotated[bool, typer.Option("--follow", help="Watch it live; exit code
 Hold = Annotated[bool, typer.Option("--hold", help="Do not start it until `ftctl release`.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the job's id only.")]
 Form = Annotated[Format, output.option(Format.TABLE, Format.JSON, Format.YAML, Format.NAME)]
-# Of one job alone: a time to come may be past when it is submitted again, and its caller knows it by its id.
-_ONCE = ("not_before", "deadline", "external_id")
+# Of one job alone: a time to come may be past when it is submitted again, its caller knows it by its id, and who asks
+# for it again wants it to start.
+_ONCE = ("not_before", "deadline", "external_id", "hold")
 
 
 def submit(
@@ -89,7 +90,7 @@ def clone(
 ) -> None:
     """Queue a job's spec again, changed by --set.
 
-    Its start time, deadline and external id are of that one job: they are not taken over.
+    Its start time, deadline, external id and hold are of that one job: they are not taken over.
     """
     with session.connect() as client:
         original = client.get(session.last(client, job))
@@ -108,6 +109,8 @@ def queue(client: Client, found: SpecFile, request_id: str | None, *, wait: bool
     except InvalidSpec as error:
         give_up(found, error.violations, client.plan(found.spec).fixes)
     _say(job, form)
+    if (wait or follow) and job.state == "paused":
+        session.note(f"{job.id} is held: it starts after `ftctl release {job.id}`")
     if follow:
         streams.watch(job.id, exit_status=True)
     elif wait:
