@@ -51,7 +51,7 @@ def daemon(smol_nano: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ("file", "changes"),
     [
         ("llamafactory/lora_sft.yaml", (*LLAMAFACTORY, *ALONE)),
-        ("axolotl/qlora.yml", AXOLOTL),
+        pytest.param("axolotl/qlora.yml", AXOLOTL, marks=pytest.mark.slow),
         pytest.param("llamafactory/lora_dpo.yaml", LLAMAFACTORY, marks=pytest.mark.slow),
         pytest.param("llamafactory/lora_rm.yaml", LLAMAFACTORY, marks=pytest.mark.slow),
         pytest.param("llamafactory/lora_kto.yaml", LLAMAFACTORY, marks=pytest.mark.slow),
