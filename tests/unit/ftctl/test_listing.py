@@ -3,73 +3,86 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from tests.fakes.daemon import FakeDaemon
 from tests.support.client import START, job, log_lines
+from tests.support.terminal import Terminal
 from tests.unit.ftctl.conftest import Run
 
-from finetuned.v1 import job_pb2, job_service_pb2
+from finetuned.v1 import job_pb2
 from ftclient.results import Job
 from ftclient.wire import read
+from ftctl.output import Format
 from ftctl.show import listing
 
-
-class Changing(FakeDaemon):
-    """A daemon whose job makes a step between two looks at the list; after the third who looks is interrupted."""
-
-    looks = 0
-
-    def ListJobs(self, request: job_service_pb2.ListJobsRequest, context: Any) -> Any:  # noqa: N802
-        self.looks += 1
-        if self.looks == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-        # The first job never changes, the second does once.
-        self.jobs["k7m2p9x4qd"].progress.step = min(self.looks, 2)
-        return super().ListJobs(request, context)
+WAITS = job_pb2.Job(id="w2abcdefgh", name="dpo-1", state=job_pb2.JOB_STATE_QUEUED)
+Watch = Callable[[Format], str]
 
 
 @pytest.fixture
-def daemon(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Changing]:
+def daemon(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
     monkeypatch.setattr(listing, "PERIOD", 0.01)
-    with Changing(tmp_path_factory.mktemp("d") / "s") as running:
-        running.jobs["w2abcdefgh"] = job_pb2.Job(id="w2abcdefgh", name="dpo-1", state=job_pb2.JOB_STATE_QUEUED)
-        running.jobs["k7m2p9x4qd"] = job()
-        yield running
+    for each in (WAITS, job()):
+        daemon.jobs[each.id] = each
+    return daemon
 
 
-def test_json_is_a_line_for_each_change(ftctl: Run) -> None:
-    done = ftctl("get", "-w", "-o", "json")
-    told = [json.loads(line) for line in done.out.splitlines()]
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Watch:
+    """What is shown of two jobs, of which one makes a step between two looks, until who looks is interrupted."""
+    monkeypatch.setattr(listing, "PERIOD", 0.01)
+
+    def watched(form: Format) -> str:
+        looks: Iterator[list[Job]] = ([read(Job, WAITS), read(Job, job(step=step))] for step in (1, 2, 2))
+
+        def fetch() -> list[Job]:
+            try:
+                return next(looks)
+            except StopIteration:
+                raise KeyboardInterrupt from None
+
+        with pytest.raises(KeyboardInterrupt):
+            listing.follow(fetch, form, to_end=False)
+        return capsys.readouterr().out
+
+    return watched
+
+
+def test_json_is_a_line_for_each_change(watch: Watch) -> None:
+    told = [json.loads(line) for line in watch(Format.JSON).splitlines()]
     assert [(each["id"], each.get("progress", {}).get("step")) for each in told] == [
         ("w2abcdefgh", None),
         ("k7m2p9x4qd", "1"),
         ("k7m2p9x4qd", "2"),
     ]
-    assert done.code == 130
 
 
 @pytest.mark.parametrize(
     ("form", "lines"), [("name", 3), ("csv", 4), ("table", 4), ("wide", 4)], ids=["name", "csv", "table", "wide"]
 )
-def test_other_forms_have_a_line_for_each_change_too(ftctl: Run, form: str, lines: int) -> None:
-    assert len(ftctl("get", "-w", "-o", form).out.splitlines()) == lines
+def test_other_forms_have_a_line_for_each_change_too(watch: Watch, form: str, lines: int) -> None:
+    assert len(watch(Format(form)).splitlines()) == lines
 
 
-def test_yaml_is_a_document_for_each_change(ftctl: Run) -> None:
-    assert ftctl("get", "-w", "-o", "yaml").out.count("---\n") == 3
+def test_yaml_is_a_document_for_each_change(watch: Watch) -> None:
+    assert watch(Format.YAML).count("---\n") == 3
 
 
-def test_on_a_terminal_the_table_is_drawn_again(ftctl: Run, on_terminal: Callable[[int], None]) -> None:
+def test_on_a_terminal_the_table_is_drawn_again(watch: Watch, on_terminal: Callable[[int], None]) -> None:
     on_terminal(100)
-    assert "2/10 (20%)" in ftctl("get", "-w").out
+    assert "2/10 (20%)" in watch(Format.TABLE)
 
 
-def test_jobs_by_name_are_watched_until_they_have_ended(daemon: Changing, ftctl: Run) -> None:
+def test_ctrl_c_ends_the_watching(daemon: FakeDaemon) -> None:
+    with Terminal("get", "-w", environ={"FTD_ADDRESS": daemon.address}) as terminal:
+        terminal.until(lambda lines: any("w2abcdefgh" in line for line in lines))
+        terminal.interrupt()
+        assert terminal.ended() == 130
+
+
+def test_jobs_by_name_are_watched_until_they_have_ended(daemon: FakeDaemon, ftctl: Run) -> None:
     daemon.jobs["k7m2p9x4qd"].state = job_pb2.JOB_STATE_SUCCEEDED
     done = ftctl("get", "job", "support-v3", "-w", "-o", "name")
     assert (done.out, done.code) == ("k7m2p9x4qd\n", 0)
@@ -94,7 +107,7 @@ def test_more_jobs_than_are_shown(ftctl: Run) -> None:
         (["--since", "1h"], "line 5\n"),
     ],
 )
-def test_lines_of_a_log_are_chosen(daemon: Changing, ftctl: Run, args: list[str], lines: str) -> None:
+def test_lines_of_a_log_are_chosen(daemon: FakeDaemon, ftctl: Run, args: list[str], lines: str) -> None:
     made = daemon.log_lines["k7m2p9x4qd"] = log_lines(5)
     assert made[0].time.seconds == START
     made[-1].time.GetCurrentTime()
