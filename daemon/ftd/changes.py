@@ -64,7 +64,7 @@ class Changes:
 
     async def now(self) -> str:
         """The cursor of the newest change."""
-        return await self._database.run(lambda connection: _cursor(connection, _newest(connection)))
+        return await self._database.run(lambda connection: _cursor(_store_name(connection), _newest(connection)))
 
     async def after(self, cursor: str, size: int) -> Page:
         """Up to `size` changes after the cursor, or from the oldest on. Raises InvalidRequest, CursorTooOld."""
@@ -101,16 +101,16 @@ def _read(connection: sqlite3.Connection, cursor: str, size: int) -> Page:
         raise CursorTooOld(oldest - 1 - last)
     sql = "SELECT number, record FROM changes WHERE number > ? ORDER BY number LIMIT ?"
     rows = connection.execute(sql, (last, size + 1)).fetchall()
-    changes = []
+    store, changes = _store_name(connection), []
     for row in rows[:size]:
         change = JobChange.FromString(row["record"])
-        last, change.cursor = row["number"], _cursor(connection, row["number"])
+        last, change.cursor = row["number"], _cursor(store, row["number"])
         changes.append(change)
-    return Page(tuple(changes), _cursor(connection, last), len(rows) > size)
+    return Page(tuple(changes), _cursor(store, last), len(rows) > size)
 
 
-def _cursor(connection: sqlite3.Connection, number: int) -> str:
-    return f"{_store_name(connection)}-{number}"
+def _cursor(store: str, number: int) -> str:
+    return f"{store}-{number}"
 
 
 def _number(connection: sqlite3.Connection, cursor: str) -> int:
